@@ -1,0 +1,127 @@
+"""One attempt at a message, and what becomes of it: answered, tried again, or failed for good.
+
+Every transport (worker processes, Lambda, the simulator) hands its messages to `attend`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from coordinator import ledger
+from coordinator.errors import AttemptFailed, Fate, FanfoldError
+from coordinator.mapping import Guard, reason_of
+from coordinator.model import Answer, Message, Note
+from coordinator.work import Place, perform
+
+BACKOFF_SECONDS = 1.0
+BACKOFF_MOST_SECONDS = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The shard has an entry."""
+
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The message goes back to the queue, to be seen again after a delay."""
+
+    note: Note
+    delay_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Nothing more is tried in this wave; the note says why."""
+
+    note: Note
+
+
+Verdict = Answered | Again | Failed
+
+
+class NeverTripped:
+    """A guard for work without a deadline."""
+
+    tripped = False
+
+
+def attend(
+    place: Place,
+    message: Message,
+    *,
+    attempt: str,
+    receives: int,
+    guard: Guard,
+    spread: Callable[[], float],
+) -> Verdict:
+    """Try a message once.
+
+    Args:
+        receives: how often it has been received, this time included.
+        spread: random numbers in [0, 1), for the jitter of the backoff.
+    """
+    began = place.clock()
+    try:
+        return Answered(perform(place, message, attempt=attempt, guard=guard))
+    except FanfoldError as caught:
+        error = caught
+    except (Exception, RecursionError) as caught:
+        error = AttemptFailed(f"The attempt broke off with {reason_of(caught)}.")
+        error.__cause__ = caught
+    note = note_of(error, message, attempt=attempt, receives=receives, at=place.clock(), began=began)
+    note = keep_note(place, note)
+    if error.fate is Fate.RETRY and receives < place.job.limits.attempts:
+        return Again(note, backoff_seconds(receives, spread()))
+    return Failed(note)
+
+
+def note_of(
+    error: FanfoldError, message: Message, *, attempt: str, receives: int, at: float, began: float
+) -> Note:
+    """The note of a failed attempt."""
+    return Note(
+        shard=message.shard.id,
+        stage=message.stage,
+        wave=message.wave,
+        attempt=attempt,
+        receives=receives,
+        error=error.name,
+        reason=str(error),
+        fate=error.fate,
+        at=at,
+        seconds=round(max(at - began, 0.0), 6),
+    )
+
+
+def bury(place: Place, message: Message, *, receives: int, reason: str, seconds: float = 0.0) -> Note:
+    """Note a message that was received too often without an outcome, and give it up for this wave."""
+    now = place.clock()
+    error = AttemptFailed(f"Shard {message.shard.id} was tried {receives} times without an outcome. {reason}")
+    note = note_of(error, message, attempt="", receives=receives, at=now, began=now - seconds)
+    return keep_note(place, note)
+
+
+def keep_note(place: Place, note: Note) -> Note:
+    """Write a note, counting those before it in this wave. Notes only explain: one that can't be
+    written is let go."""
+    with suppress(FanfoldError):
+        before = ledger.find_note(place.store, place.keys, note.stage, note.shard, note.wave)
+        if before is not None:
+            note = note.model_copy(
+                update={"failures": before.failures + 1, "seconds": before.seconds + note.seconds}
+            )
+        ledger.write_note(place.store, place.keys, note)
+    return note
+
+
+def backoff_seconds(receives: int, spread: float) -> float:
+    """Exponential backoff with full jitter.
+
+    Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+    """
+    return float(spread * min(BACKOFF_MOST_SECONDS, BACKOFF_SECONDS * 2 ** min(receives, 16)))

@@ -1,0 +1,47 @@
+"""What a shard costs on AWS: list prices of us-east-1, and arithmetic. No I/O.
+
+Sources: the public price pages of Lambda (arm64), Step Functions (standard), SQS and S3.
+"""
+
+from __future__ import annotations
+
+PRICES = "us-east-1 list prices of November 2026: Lambda arm64, Step Functions standard, SQS, S3"
+
+LAMBDA_GB_SECOND = 0.0000133334
+LAMBDA_REQUEST = 0.20 / 1e6
+TRANSITION = 25.0 / 1e6
+SQS_REQUEST = 0.40 / 1e6
+S3_PUT = 0.005 / 1e3
+S3_GET = 0.0004 / 1e3
+
+# What every shard needs besides time; docs/costs.md states the formula and a test counts it.
+TRANSITIONS_A_SHARD = 2
+MESSAGES_A_SHARD = 3
+PUTS_A_SHARD = 2
+GETS_A_SHARD = 4
+
+OVERHEAD_A_SHARD = (
+    TRANSITIONS_A_SHARD * TRANSITION
+    + MESSAGES_A_SHARD * SQS_REQUEST
+    + PUTS_A_SHARD * S3_PUT
+    + GETS_A_SHARD * S3_GET
+    + LAMBDA_REQUEST
+)
+
+
+def worker_dollars(seconds: float, memory_mb: int) -> float:
+    """The price of so many seconds of a worker with so much memory."""
+    return seconds * memory_mb / 1024 * LAMBDA_GB_SECOND
+
+
+def shard_dollars(seconds: float, memory_mb: int) -> float:
+    """The price of one shard whose worker runs so many seconds."""
+    return worker_dollars(seconds, memory_mb) + OVERHEAD_A_SHARD
+
+
+def expected_shard_dollars(
+    seconds: float, receipts: int, timeout_seconds: int, memory_mb: int
+) -> float:
+    """What one more shard is expected to cost: the mean so far, the worst until there are receipts."""
+    mean = seconds / receipts if receipts else float(timeout_seconds)
+    return shard_dollars(mean, memory_mb)

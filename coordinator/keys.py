@@ -1,0 +1,143 @@
+"""Where things lie in the work bucket (or directory): the only module that spells keys.
+
+    <job>/runs/<run_id>/run.json  manifest.json
+    <job>/runs/<run_id>/plans/<attempt>/<stage>.snapshot.jsonl.gz  <stage>.plan.jsonl  ...
+    <job>/runs/<run_id>/<stage>/ledger/<shard>.json
+    <job>/runs/<run_id>/<stage>/notes/<shard>.<wave>.json
+    <job>/runs/<run_id>/<stage>/parts/<shard>-<attempt>.<ext>
+    <job>/runs/<run_id>/<stage>/quarantine/<shard>-<attempt>.jsonl
+    <job>/runs/<run_id>/waves/<n>/...
+    <job>/results/<run_id>/...
+    <job>/latest.json
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+from coordinator.errors import InputInvalid, OutputInvalid
+
+JOB_NAME = re.compile(r"^[a-z][a-z0-9-]{0,47}$")
+RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
+RESULT_NAME_BYTES = 512
+
+
+def check_run_id(run_id: str) -> str:
+    """Return the run id, or refuse it.
+
+    Raises:
+        InputInvalid: it is not 1 to 64 letters, digits, `_` or `-`, the first no sign.
+    """
+    if not RUN_ID.match(run_id):
+        raise InputInvalid(
+            f"Run id {run_id!r} can't be used: take 1 to 64 letters, digits, '_' or '-', "
+            "beginning with a letter or digit."
+        )
+    return run_id
+
+
+def check_result_name(name: object) -> str:
+    """Return the name of a result object, or refuse it: it must stay below the result prefix.
+
+    Raises:
+        OutputInvalid: empty, over 512 bytes, absolute, with `.` or `..` steps or control
+            characters.
+    """
+    if not isinstance(name, str):
+        raise OutputInvalid(f"The name of a result must be a str, not {type(name).__name__}.")
+    steps = name.split("/")
+    try:
+        length = len(name.encode())
+    except UnicodeEncodeError:
+        length = 0
+    escapes = "\\" in name or any(step in {"", ".", ".."} for step in steps)
+    unprintable = any(ord(sign) < 32 or ord(sign) == 127 for sign in name)
+    if escapes or unprintable or not 0 < length <= RESULT_NAME_BYTES:
+        raise OutputInvalid(
+            f"{name!r} can't name a result: take a relative path of at most "
+            f"{RESULT_NAME_BYTES} bytes without '..', empty steps, backslashes or control signs."
+        )
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class RunKeys:
+    """The keys of one run."""
+
+    job: str
+    run_id: str
+
+    @property
+    def root(self) -> str:
+        return f"{self.job}/runs/{self.run_id}/"
+
+    @property
+    def run(self) -> str:
+        return f"{self.root}run.json"
+
+    @property
+    def manifest(self) -> str:
+        return f"{self.root}manifest.json"
+
+    @property
+    def results(self) -> str:
+        return f"{self.job}/results/{self.run_id}/"
+
+    def plan(self, attempt: str, stage: str) -> str:
+        return f"{self.root}plans/{attempt}/{stage}.plan.jsonl"
+
+    def snapshot(self, attempt: str, stage: str = "map") -> str:
+        return f"{self.root}plans/{attempt}/{stage}.snapshot.jsonl.gz"
+
+    def listing(self, attempt: str, chunk: int) -> str:
+        return f"{self.root}plans/{attempt}/map.listing.{chunk:05d}.jsonl.gz"
+
+    def sealed(self, attempt: str, stage: str) -> str:
+        return f"{self.root}plans/{attempt}/{stage}.ledger.jsonl"
+
+    def ledger(self, stage: str) -> str:
+        return f"{self.root}{stage}/ledger/"
+
+    def entry(self, stage: str, shard: str) -> str:
+        return f"{self.root}{stage}/ledger/{shard}.json"
+
+    def notes(self, stage: str) -> str:
+        return f"{self.root}{stage}/notes/"
+
+    def note(self, stage: str, shard: str, wave: int) -> str:
+        return f"{self.root}{stage}/notes/{shard}.{wave}.json"
+
+    def part(self, stage: str, shard: str, attempt: str, extension: str) -> str:
+        return f"{self.root}{stage}/parts/{shard}-{attempt}.{extension}"
+
+    def quarantine(self, stage: str, shard: str, attempt: str) -> str:
+        return f"{self.root}{stage}/quarantine/{shard}-{attempt}.jsonl"
+
+    def wave(self, wave: int) -> str:
+        return f"{self.root}waves/{wave}/"
+
+    def items(self, wave: int) -> str:
+        return f"{self.wave(wave)}items.json"
+
+    def result(self, name: str) -> str:
+        return f"{self.results}{check_result_name(name)}"
+
+    def latest(self, source_key: str | None = None) -> str:
+        """The pointer: one per job, or per source key for a job that uploads start."""
+        if source_key is None:
+            return f"{self.job}/latest.json"
+        digest = hashlib.sha256(source_key.encode()).hexdigest()[:32]
+        return f"{self.job}/latest/{digest}.json"
+
+
+def shard_of_entry(key: str) -> str:
+    """The shard id in the key of an entry."""
+    return key.rsplit("/", 1)[1].removesuffix(".json")
+
+
+def shard_and_wave_of_note(key: str) -> tuple[str, int]:
+    """The shard id and the wave in the key of a note."""
+    shard, wave = key.rsplit("/", 1)[1].removesuffix(".json").rsplit(".", 1)
+    return shard, int(wave)

@@ -1,0 +1,246 @@
+"""The ledger of a stage: the one outcome of every shard, the notes that explain failures, and the
+sealed ledger that a complete stage leaves for those after it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterable, Iterator
+from typing import IO, Any, NamedTuple, Self
+
+from pydantic_core import from_json
+
+from coordinator.errors import (
+    AlreadyExists,
+    AttemptFailed,
+    KeyMissing,
+    LedgerBroken,
+    OutcomeUnknown,
+)
+from coordinator.keys import RunKeys, shard_and_wave_of_note, shard_of_entry
+from coordinator.model import Entry, File, Note, Part, Stage, Totals, shard_order
+from coordinator.reconcile import Failure, Outcome
+from coordinator.store import Store
+
+_SPOOL_BYTES = 8 * 1024 * 1024
+
+
+def find(store: Store, keys: RunKeys, stage: Stage, shard: str) -> Entry | None:
+    """The entry of a shard, if it has one."""
+    key = keys.entry(stage, shard)
+    try:
+        return Entry.decode(store.get(key).body, where=store.url(key))
+    except KeyMissing:
+        return None
+
+
+def commit(store: Store, keys: RunKeys, entry: Entry) -> Entry:
+    """Create the entry of a shard; gives the entry that stands, this one or an earlier.
+
+    A refusal or an unknown outcome may be our own write, sent twice: reading back tells.
+
+    Raises:
+        AttemptFailed: the write's outcome is unknown and nothing is there; try again.
+    """
+    try:
+        store.create(keys.entry(entry.stage, entry.shard), entry.encode())
+    except (AlreadyExists, OutcomeUnknown) as error:
+        standing = find(store, keys, entry.stage, entry.shard)
+        if standing is None:
+            raise AttemptFailed(
+                f"The entry of shard {entry.shard} could not be written; it is tried again."
+            ) from error
+        return standing
+    return entry
+
+
+def write_note(store: Store, keys: RunKeys, note: Note) -> None:
+    """Keep the latest note of a shard in a wave."""
+    with store.writer(keys.note(note.stage, note.shard, note.wave)) as writer:
+        writer.write(note.encode())
+        writer.close()
+
+
+def find_note(store: Store, keys: RunKeys, stage: Stage, shard: str, wave: int) -> Note | None:
+    """The note of a shard in a wave, if there is one."""
+    key = keys.note(stage, shard, wave)
+    try:
+        return Note.decode(store.get(key).body, where=store.url(key))
+    except KeyMissing:
+        return None
+
+
+def failures(store: Store, keys: RunKeys, stage: Stage, done: Ledger) -> tuple[dict[str, list[Failure]], int, float]:
+    """The notes of the shards without an entry, how many notes there are in all, and the worker
+    seconds that they tell of."""
+    found = [stat.key for stat in store.list(keys.notes(stage))]
+    wanted = [key for key in found if shard_and_wave_of_note(key)[0] not in done.outcomes]
+    notes: dict[str, list[Failure]] = {}
+    seconds = 0.0
+    for key, body in store.get_many(wanted):
+        note = Note.decode(body, where=store.url(key))
+        seconds += note.seconds
+        notes.setdefault(note.shard, []).append(
+            Failure(wave=note.wave, fate=note.fate, error=note.error, reason=note.reason)
+        )
+    return notes, len(found), seconds
+
+
+class Place(NamedTuple):
+    """Where the body of an entry lies in the spool."""
+
+    offset: int
+    length: int
+
+
+class Ledger:
+    """The entries of a stage, read once: a small outcome of each in memory, bodies spooled.
+
+    Use as a context manager: it may hold a temporary file.
+    """
+
+    def __init__(self, store: Store, keys: RunKeys, stage: Stage) -> None:
+        self.store = store
+        self.keys = keys
+        self.stage = stage
+        self.outcomes: dict[str, Outcome] = {}
+        self.totals = Totals()
+        self._places: dict[str, Place] = {}
+        self._spool: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)
+        self._read()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._spool.close()
+
+    def _read(self) -> None:
+        sums = Sums()
+        found = (stat.key for stat in self.store.list(self.keys.ledger(self.stage)))
+        offset = 0
+        for key, body in self.store.get_many(found):
+            shard = shard_of_entry(key)
+            try:
+                entry = from_json(body)
+                receipt = entry["receipt"]
+                if entry["shard"] != shard or entry["stage"] != self.stage:
+                    raise ValueError("it names another shard")
+                self.outcomes[shard] = Outcome(
+                    children=len(entry.get("children", ())),
+                    records_in=receipt.get("records_in", 0),
+                    quarantined=receipt.get("quarantined", 0),
+                )
+                sums.add(receipt, split=entry["outcome"] == "split")
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise LedgerBroken(
+                    f"{self.store.url(key)} is not a readable entry. `fanfold repair` sets it aside; "
+                    "then take the run up again."
+                ) from error
+            self._places[shard] = Place(offset, len(body))
+            self._spool.write(body)
+            offset += len(body)
+        self.totals = sums.totals()
+
+    def body(self, shard: str) -> bytes:
+        """The entry of a shard, as it was written."""
+        place = self._places[shard]
+        self._spool.seek(place.offset)
+        return self._spool.read(place.length)
+
+    def entry(self, shard: str) -> Entry:
+        """The entry of a shard."""
+        return Entry.decode(self.body(shard), where=self.keys.entry(self.stage, shard))
+
+    def seal(self, key: str) -> File:
+        """Write all entries, one a line, in shard order."""
+        with self.store.writer(key) as writer:
+            for shard in sorted(self.outcomes, key=shard_order):
+                writer.write(self.body(shard))
+                writer.write(b"\n")
+            return writer.close()
+
+    def parts(self) -> Iterator[tuple[str, tuple[Part, ...]]]:
+        """The parts of every entry, in shard order."""
+        for shard in sorted(self.outcomes, key=shard_order):
+            receipt = from_json(self.body(shard))["receipt"]
+            yield shard, tuple(Part.model_validate(part) for part in receipt.get("parts", ()))
+
+
+class Sums:
+    """Adds up receipts: the numbers of a stage."""
+
+    _ADDED = (
+        "records_in",
+        "records_out",
+        "mapped",
+        "quarantined",
+        "blank",
+        "bytes_in",
+        "bytes_out",
+        "seconds",
+    )
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Any] = dict.fromkeys(self._ADDED, 0)
+        self._shards = 0
+        self._splits = 0
+        self._peak = 0
+
+    def add(self, receipt: dict[str, Any], *, split: bool) -> None:
+        """Add one receipt, as JSON; fields left out are 0."""
+        self._shards += 1
+        self._splits += split
+        self._peak = max(self._peak, receipt.get("peak_memory_bytes", 0))
+        for name in self._ADDED:
+            self._sums[name] += receipt.get(name, 0)
+
+    def totals(self) -> Totals:
+        """The sums so far."""
+        sums = {**self._sums, "seconds": float(self._sums["seconds"])}
+        return Totals(
+            shards=self._shards, splits=self._splits, peak_memory_bytes=self._peak, **sums
+        )
+
+
+def read_lines(store: Store, file: File) -> Iterator[bytes]:
+    """The lines of one of our files, held against its recorded size and digest at the end.
+
+    Raises:
+        LedgerBroken: it is missing or not what was recorded.
+    """
+    digest = hashlib.sha256()
+    held = b""
+    try:
+        stream = store.open(file.key)
+    except KeyMissing as error:
+        raise LedgerBroken(f"{store.url(file.key)} is missing; the run can't go on without it.") from error
+    try:
+        while chunk := stream.read(1024 * 1024):
+            digest.update(chunk)
+            held += chunk
+            cut = held.rfind(b"\n") + 1
+            yield from held[:cut].split(b"\n")[:-1]
+            held = held[cut:]
+    finally:
+        stream.close()
+    if digest.hexdigest() != file.sha256 or held:
+        raise LedgerBroken(
+            f"{store.url(file.key)} is not what was recorded (its checksum differs). "
+            "Restore it, or start a new run id."
+        )
+
+
+def read_parts(store: Store, file: File) -> Iterator[Part]:
+    """The parts listed in a stage's snapshot."""
+    for line in read_lines(store, file):
+        yield Part.decode(line, where=store.url(file.key))
+
+
+def write_lines(store: Store, key: str, lines: Iterable[bytes]) -> File:
+    """Write lines as one of our files."""
+    with store.writer(key) as writer:
+        for line in lines:
+            writer.write(line + b"\n")
+        return writer.close()

@@ -1,0 +1,119 @@
+"""From a name or a path to a job: the only place that imports a user's module."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from coordinator import __version__
+from coordinator.errors import FanfoldError, JobInvalid
+from coordinator.job import Job
+
+JOBS_FOLDER = "jobs"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedJob:
+    """A job, the file it is declared in, and the version of its code."""
+
+    job: Job
+    path: Path
+    code_version: str
+
+
+def load_job(reference: str, folder: Path | str = JOBS_FOLDER) -> LoadedJob:
+    """Import a job by its name in a folder, or by the path of its `.py`.
+
+    Raises:
+        JobInvalid: there is no such job, it can't be imported, or it declares nonsense.
+    """
+    path = find_job(reference, Path(folder))
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise JobInvalid(f"{path} can't be read: {error.strerror}.") from error
+    job = _job_in(path)
+    digest = hashlib.sha256(source).hexdigest()[:12]
+    return LoadedJob(job.check(), path, f"{__version__}+{digest}")
+
+
+def find_job(reference: str, folder: Path) -> Path:
+    """The file of a job.
+
+    Raises:
+        JobInvalid: there is none; says which there are.
+    """
+    if reference.endswith(".py"):
+        path = Path(reference)
+        if path.is_file():
+            return path.resolve()
+        raise JobInvalid(f"There is no file {reference}. Give the path of a job's .py, or a name in {folder}/.")
+    if "/" in reference or "\0" in reference:
+        raise JobInvalid(f"{reference!r} is no job: give a name in {folder}/, or a path that ends in .py.")
+    for name in dict.fromkeys((reference, reference.replace("-", "_"))):
+        path = folder / f"{name}.py"
+        if path.is_file():
+            return path.resolve()
+    known = ", ".join(job_names(folder)) or "none"
+    raise JobInvalid(
+        f"There is no job {reference!r} in {folder.absolute()} (there: {known}). "
+        "Give one of these, or the path of a .py."
+    )
+
+
+def job_names(folder: Path) -> list[str]:
+    """The names of the modules in a folder of jobs."""
+    return sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
+
+
+def _job_in(path: Path) -> Job:
+    """Import a module from its file, and find its one job."""
+    name = f"fanfold_job_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise JobInvalid(f"{path} can't be imported as a module.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    beside = str(path.parent)
+    sys.path.insert(0, beside)
+    try:
+        spec.loader.exec_module(module)
+    except FanfoldError as error:
+        raise JobInvalid(f"{path}{_line_of(error, path)}: {error}") from error
+    except ValidationError as error:
+        raise JobInvalid(f"{path}{_line_of(error, path)}: {_first_problem(error)}") from error
+    except (Exception, SystemExit) as error:
+        text = str(error).strip().splitlines()
+        reason = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+        raise JobInvalid(f"{path}{_line_of(error, path)} can't be imported: {reason}.") from error
+    finally:
+        sys.path.remove(beside)
+    jobs = {id(value): value for value in vars(module).values() if isinstance(value, Job)}
+    if len(jobs) != 1:
+        found = "no Job" if not jobs else f"{len(jobs)} jobs"
+        raise JobInvalid(f"{path} declares {found}; a module declares one: job = Job(name=..., source=...).")
+    return jobs.popitem()[1]
+
+
+def _line_of(error: BaseException, path: Path) -> str:
+    """`, line n`: the last line of the user's file that an error passed through."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return f", line {error.lineno}"
+    line, trace = None, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return f", line {line}" if line else ""
+
+
+def _first_problem(error: ValidationError) -> str:
+    """A declaration's first problem: the object, its field, and what is wrong with it."""
+    problem = error.errors(include_url=False)[0]
+    place = ".".join(str(step) for step in problem["loc"])
+    return f"{error.title}({place}={problem.get('input')!r}): {problem['msg']}."

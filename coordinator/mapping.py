@@ -1,0 +1,255 @@
+"""The map of one shard: from slices to parts, stopping between any two records when asked to.
+
+A record that the source or the map refuses goes to quarantine with its place and reason; nothing
+of it reaches the output. An error of the tree is nobody's record: it passes through.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Any, Protocol
+
+from coordinator.errors import FanfoldError, MapFailed
+from coordinator.job import Context, Job, outputs_of
+from coordinator.model import Slice
+from coordinator.sources import Batch, Reader, places
+
+OUTPUTS_AT_ONCE = 1000
+REASON_LETTERS = 200
+
+
+class Guard(Protocol):
+    """Says when a shard has to stop at the next record boundary."""
+
+    @property
+    def tripped(self) -> bool: ...
+
+
+class Emit(Protocol):
+    """Takes the outputs of one record, all or none."""
+
+    def __call__(self, outputs: Iterable[Any], /) -> None: ...
+
+
+class Refuse(Protocol):
+    """Takes a quarantined record: object, offset in bytes, number in its object, reason."""
+
+    def __call__(self, key: str, offset: int, number: int, reason: str, /) -> None: ...
+
+
+class MapShard:
+    """Maps the slices of one shard, and keeps count of where it is.
+
+    After `run`, `covered` and `rest` are the slices done and not done.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        reader: Reader,
+        slices: Sequence[Slice],
+        *,
+        emit: Emit,
+        refuse: Refuse,
+        guard: Guard,
+        context: Callable[[str, int], Context],
+    ) -> None:
+        self.job = job
+        self.reader = reader
+        self.slices = slices
+        self.emit = emit
+        self.refuse = refuse
+        self.guard = guard
+        self.context = context
+        self.records_in = 0
+        self.quarantined = 0
+        self.blank = 0
+        self.rest: tuple[Slice, ...] = ()
+        self.covered: tuple[Slice, ...] = tuple(slices)
+        self._call = _caller(job)
+
+    def run(self) -> None:
+        """Map every record, or all up to where the guard tripped."""
+        if self.job.form == "map_shard":
+            self._map_shard()
+        elif self.job.form == "map_batch":
+            self._map_batches()
+        else:
+            self._map_records()
+
+    # -- the three forms -------------------------------------------------------------------------
+
+    def _map_records(self) -> None:
+        for batch in self._batches():
+            refusals: list[tuple[int, str]] = []
+            done = self._map_each(batch, refusals)
+            if done < len(batch.records):
+                batch, tail = batch.split(done)
+                self._account(batch, refusals)
+                self._stop_before(tail)
+                return
+            self._account(batch, refusals)
+
+    def _map_each(self, batch: Batch, refusals: list[tuple[int, str]]) -> int:
+        """Map the records of a batch one by one; gives how many before the guard tripped."""
+        call, emit, guard = self._call, self.emit, self.guard
+        started = self.records_in > 0
+        for number, record in enumerate(batch.records):
+            if guard.tripped and (started or number):
+                return number
+            try:
+                if self.job.wants_context:
+                    place = self.context(batch.slice.key, batch.offset(batch.unit(number)))
+                    emit(call(record, place))
+                else:
+                    emit(call(record))
+            except FanfoldError:
+                raise
+            except Exception as error:
+                refusals.append((batch.unit(number), reason_of(error)))
+        return len(batch.records)
+
+    def _map_batches(self) -> None:
+        for group in self._groups(self.job.batch_size):
+            if self.guard.tripped and self.records_in:
+                self._stop_before(group[0])
+                return
+            refusals: list[list[tuple[int, str]]] = [[] for _ in group]
+            records = [record for batch in group for record in batch.records]
+            try:
+                if records:
+                    self.emit(self._call(records))
+            except FanfoldError:
+                raise
+            except Exception:
+                self._map_one_at_a_time(group, refusals)
+            for batch, refused in zip(group, refusals, strict=True):
+                self._account(batch, refused)
+
+    def _map_one_at_a_time(self, group: list[Batch], refusals: list[list[tuple[int, str]]]) -> None:
+        """Find the records of a failed group that are to blame, by mapping each by itself."""
+        for batch, refused in zip(group, refusals, strict=True):
+            for number, record in enumerate(batch.records):
+                try:
+                    self.emit(self._call([record]))
+                except FanfoldError:
+                    raise
+                except Exception as error:
+                    refused.append((batch.unit(number), reason_of(error)))
+
+    def _map_shard(self) -> None:
+        supply = self._supply()
+        try:
+            outputs = iter(self._call(supply))
+            while chunk := list(islice(outputs, OUTPUTS_AT_ONCE)):
+                self.emit(chunk)
+        except FanfoldError:
+            raise
+        except Exception as error:
+            raise MapFailed(f"map_shard raised {reason_of(error)}") from error
+        if next(supply, None) is not None:
+            raise MapFailed("map_shard ended before it had read all of its shard's records.")
+
+    def _supply(self) -> Iterator[Any]:
+        """The records of the shard one by one, accounted for batch by batch."""
+        can_stop = self.job.splittable
+        for batch in self._batches():
+            for number, record in enumerate(batch.records):
+                if can_stop and self.guard.tripped and (self.records_in or number):
+                    head, tail = batch.split(number)
+                    self._account(head, [])
+                    self._stop_before(tail)
+                    return
+                yield record
+            self._account(batch, [])
+
+    # -- where we are ----------------------------------------------------------------------------
+
+    def _batches(self) -> Iterator[Batch]:
+        for piece in self.slices:
+            yield from self.reader.batches(piece)
+
+    def _groups(self, size: int) -> Iterator[list[Batch]]:
+        """Batches cut and put together so that each group holds `size` records, the last fewer."""
+        group: list[Batch] = []
+        held = 0
+        for batch in self._batches():
+            rest = batch
+            while held + len(rest.records) >= size:
+                head, rest = rest.split(size - held)
+                yield [*group, head]
+                group, held = [], 0
+            if rest.units:
+                group.append(rest)
+                held += len(rest.records)
+        if group:
+            yield group
+
+    def _account(self, batch: Batch, refusals: list[tuple[int, str]]) -> None:
+        """Count a finished batch, and quarantine what was refused in it, in order."""
+        self.records_in += batch.records_in
+        self.blank += len(batch.blank)
+        refused = [*batch.refused, *refusals]
+        if refused:
+            self.quarantined += len(refused)
+            for offset, number, reason in places(batch, refused):
+                self.refuse(batch.slice.key, offset, number, reason)
+
+    def _stop_before(self, batch: Batch) -> None:
+        """Leave everything from this batch on for others."""
+        at = next(n for n, piece in enumerate(self.slices) if piece is batch.slice)
+        head, tail = cut_slice(self.slices[at], batch.offset(0), batch.ordinal, bytewise=self._bytewise(batch))
+        self.covered = (*self.slices[:at], *head)
+        self.rest = (*tail, *self.slices[at + 1 :])
+
+    def _bytewise(self, batch: Batch) -> bool:
+        return self.reader.cuts_bytes(batch.slice.key)
+
+
+def cut_slice(
+    piece: Slice, offset: int, ordinal: int, *, bytewise: bool
+) -> tuple[tuple[Slice, ...], tuple[Slice, ...]]:
+    """A slice, cut before the record at this offset (or with this number): head and tail."""
+    if bytewise:
+        if offset <= piece.start:
+            return (), (piece,)
+        if offset >= piece.stop:
+            return (piece,), ()
+        return (
+            (piece.model_copy(update={"stop": offset}),),
+            (piece.model_copy(update={"start": offset}),),
+        )
+    low, high = (piece.start, piece.stop) if piece.unit == "records" else (0, -1)
+    if ordinal <= low:
+        return (), (piece,)
+    numbered = {"unit": "records"}
+    return (
+        (piece.model_copy(update={**numbered, "start": low, "stop": ordinal}),),
+        (piece.model_copy(update={**numbered, "start": ordinal, "stop": high}),),
+    )
+
+
+def reason_of(error: Exception) -> str:
+    """An error in one line, for a note or the quarantine."""
+    text = str(error).strip()
+    first = text.splitlines()[0] if text else ""
+    return f"{type(error).__name__}: {first}"[:REASON_LETTERS].rstrip(": ")
+
+
+def _caller(job: Job) -> Callable[..., Iterable[Any]]:
+    """The map function; one that is no generator has what it returns looked at."""
+    function = job.function
+    if inspect.isgeneratorfunction(function):
+        return function
+    role = f"{job.form} `{getattr(function, '__name__', 'map')}`"
+    return lambda *arguments: outputs_of(function(*arguments), role)
+
+
+def keep_only_model_free(job: Job) -> Job:
+    """The job's source without its record model: to walk record boundaries without user code."""
+    source = job.source
+    bare = replace(source, model=None) if hasattr(source, "model") else source
+    return Job(job.name, bare, sink=job.sink, limits=job.limits)
