@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Protocol
 
 from coordinator import ledger
-from coordinator.errors import AttemptFailed, Fate, FanfoldError
+from coordinator.errors import AttemptFailed, FanfoldError, Fate
+from coordinator.keys import RunKeys
 from coordinator.mapping import Guard, reason_of
 from coordinator.model import Answer, Message, Note
+from coordinator.store import Store
 from coordinator.work import Place, perform
 
 BACKOFF_SECONDS = 1.0
@@ -44,6 +47,19 @@ class Failed:
 Verdict = Answered | Again | Failed
 
 
+class Desk(Protocol):
+    """The part of a `Place` that notes are written at."""
+
+    @property
+    def store(self) -> Store: ...
+
+    @property
+    def keys(self) -> RunKeys: ...
+
+    @property
+    def clock(self) -> Callable[[], float]: ...
+
+
 class NeverTripped:
     """A guard for work without a deadline."""
 
@@ -70,10 +86,12 @@ def attend(
         return Answered(perform(place, message, attempt=attempt, guard=guard))
     except FanfoldError as caught:
         error = caught
-    except (Exception, RecursionError) as caught:
+    except Exception as caught:  # noqa: BLE001  whatever breaks an attempt is noted
         error = AttemptFailed(f"The attempt broke off with {reason_of(caught)}.")
         error.__cause__ = caught
-    note = note_of(error, message, attempt=attempt, receives=receives, at=place.clock(), began=began)
+    note = note_of(
+        error, message, attempt=attempt, receives=receives, at=place.clock(), began=began
+    )
     note = keep_note(place, note)
     if error.fate is Fate.RETRY and receives < place.job.limits.attempts:
         return Again(note, backoff_seconds(receives, spread()))
@@ -98,15 +116,19 @@ def note_of(
     )
 
 
-def bury(place: Place, message: Message, *, receives: int, reason: str, seconds: float = 0.0) -> Note:
-    """Note a message that was received too often without an outcome, and give it up for this wave."""
+def bury(
+    place: Desk, message: Message, *, receives: int, reason: str, seconds: float = 0.0
+) -> Note:
+    """Note a message received too often without an outcome, and give it up for this wave."""
     now = place.clock()
-    error = AttemptFailed(f"Shard {message.shard.id} was tried {receives} times without an outcome. {reason}")
+    error = AttemptFailed(
+        f"Shard {message.shard.id} was tried {receives} times without an outcome. {reason}"
+    )
     note = note_of(error, message, attempt="", receives=receives, at=now, began=now - seconds)
     return keep_note(place, note)
 
 
-def keep_note(place: Place, note: Note) -> Note:
+def keep_note(place: Desk, note: Note) -> Note:
     """Write a note, counting those before it in this wave. Notes only explain: one that can't be
     written is let go."""
     with suppress(FanfoldError):

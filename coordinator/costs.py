@@ -42,6 +42,6 @@ def shard_dollars(seconds: float, memory_mb: int) -> float:
 def expected_shard_dollars(
     seconds: float, receipts: int, timeout_seconds: int, memory_mb: int
 ) -> float:
-    """What one more shard is expected to cost: the mean so far, the worst until there are receipts."""
+    """What one more shard is expected to cost: the mean so far, or the worst until there is one."""
     mean = seconds / receipts if receipts else float(timeout_seconds)
     return shard_dollars(mean, memory_mb)

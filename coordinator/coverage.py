@@ -33,7 +33,7 @@ def prove(objects: Iterable[Pinned], covered: Iterable[Slice]) -> None:
             raise NotProven(f"{pinned.key} is not covered from {place} of {pinned.size} on.")
     if waiting is not None:
         raise NotProven(
-            f"{waiting.key} [{waiting.start}, {waiting.stop}) was read more than once, or was not pinned."
+            f"{waiting.key} [{waiting.start}, {waiting.stop}) was read twice, or was not pinned."
         )
 
 

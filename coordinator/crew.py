@@ -19,11 +19,10 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Self
 
-from coordinator.attempts import bury
+from coordinator.attempts import Desk, bury
 from coordinator.errors import AttemptFailed
 from coordinator.local import Watch
 from coordinator.model import Answer, Message, Note, RunRecord
-from coordinator.work import Place
 from coordinator.worker import Order, Setup, decode_verdict
 
 DEEPEST = 16
@@ -51,9 +50,9 @@ class Hand:
 class ProcessCrew:
     """Worker processes of one run. Use as a context manager; leaving it ends them."""
 
-    def __init__(self, setup: Setup, place: Place, workers: int) -> None:
+    def __init__(self, setup: Setup, desk: Desk, workers: int) -> None:
         self.setup = setup
-        self.place = place
+        self.desk = desk
         self.attempts = setup.limits.attempts
         self._hands: list[Hand] = []
         self._selector = selectors.DefaultSelector()
@@ -96,7 +95,7 @@ class ProcessCrew:
     # -- feeding ---------------------------------------------------------------------------------
 
     def _feed(self, hand: Hand, wave: _Wave) -> None:
-        """Keep a worker supplied: a few orders ahead while shards are brief, one when they are not."""
+        """Keep a worker supplied: a few orders ahead while shards are brief, else one."""
         depth = 1
         if self._seconds_a_shard < BRIEF_SECONDS:
             depth = max(1, min(DEEPEST, len(wave.ready) // (2 * len(self._hands))))
@@ -165,7 +164,9 @@ class ProcessCrew:
         if not hand.answers:
             self._futile_starts += 1
             if self._futile_starts >= FUTILE_STARTS * max(self.attempts, 1):
-                raise AttemptFailed(f"Workers keep ending before they answer anything ({_ended(status)}).")
+                raise AttemptFailed(
+                    f"Workers keep ending before they answer anything ({_ended(status)})."
+                )
         if hand.held:
             suspect = hand.held.popleft()
             self._receive_again(suspect, _ended(status), wave, watch)
@@ -176,7 +177,9 @@ class ProcessCrew:
         if order.receives < self.attempts:
             wave.ready.append(order.model_copy(update={"receives": order.receives + 1}))
             return
-        note = bury(self.place, order.message, receives=order.receives, reason=f"Its worker {reason}.")
+        note = bury(
+            self.desk, order.message, receives=order.receives, reason=f"Its worker {reason}."
+        )
         wave.close_one()
         watch.failed(note)
 

@@ -40,11 +40,11 @@ A message is one or two sentences that name the object and the way out.
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from typing import ClassVar
 
 
-class Fate(str, Enum):
+class Fate(StrEnum):
     """What becomes of the work that met an error."""
 
     RETRY = "retry"

@@ -108,7 +108,7 @@ class Format:
         """The format as JSON, for `run.json`; a record model is the user's own and left out."""
         options = {name: getattr(self, name) for name in self.__dataclass_fields__}
         options.pop("model", None)
-        return {"kind": self.kind, **{name: value for name, value in sorted(options.items())}}
+        return {"kind": self.kind, **dict(sorted(options.items()))}
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -232,7 +232,10 @@ PINNED_LIMITS = (
 
 @dataclass(frozen=True, config=_STRICT)
 class Schedule:
-    """Start a run by the clock: an EventBridge Scheduler cron, `minute hour day month weekday year`."""
+    """Start a run by the clock.
+
+    `cron` is EventBridge Scheduler's: `minute hour day-of-month month day-of-week year`.
+    """
 
     cron: str
     timezone: str = "UTC"
@@ -314,7 +317,9 @@ class Job:
     def map_batch(self, *, size: int) -> Callable[[_Function], _Function]:
         """Declare a map of lists of `size` records, for vectorised work."""
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-            raise JobInvalid(f"Job {self.name}: map_batch(size={size!r}) must be a whole number, 1 or more.")
+            raise JobInvalid(
+                f"Job {self.name}: map_batch(size={size!r}) must be a whole number, 1 or more."
+            )
 
         def declare(function: _Function) -> _Function:
             self.batch_size = size
@@ -322,9 +327,7 @@ class Job:
 
         return declare
 
-    def map_shard(
-        self, function: _Function | None = None, *, splittable: bool = False
-    ) -> Any:
+    def map_shard(self, function: _Function | None = None, *, splittable: bool = False) -> Any:
         """Declare a map of an iterator over a shard's records, for the tightest loops.
 
         It may keep state across records, so a shard is split only if it says `splittable`.
@@ -382,11 +385,17 @@ class Job:
         """
         _ = self.function
         if self.combine_function and not self.reduce_function:
-            raise JobInvalid(f"Job {self.name} has a combine but no reduce: add one with @job.reduce.")
+            raise JobInvalid(
+                f"Job {self.name} has a combine but no reduce: add one with @job.reduce."
+            )
         if self.reduce_function and isinstance(self.sink, Objects):
-            raise JobInvalid(f"Job {self.name}: an Objects sink takes no reduce; its map names the results.")
+            raise JobInvalid(
+                f"Job {self.name}: an Objects sink takes no reduce; its map names the results."
+            )
         if self.form != "map" and self.wants_context:
-            raise JobInvalid(f"Job {self.name}: only @job.map can take a context; {self.form} takes one parameter.")
+            raise JobInvalid(
+                f"Job {self.name}: only @job.map can take a context; {self.form} takes one parameter."
+            )
         if isinstance(self.sink, Csv):
             self.sink.sink_columns()
         return self
@@ -411,7 +420,9 @@ class Job:
 
     def _set_map(self, function: _Function, form: Form) -> _Function:
         if self.map_function is not None:
-            raise JobInvalid(f"Job {self.name} has two maps: keep one of map, map_batch and map_shard.")
+            raise JobInvalid(
+                f"Job {self.name} has two maps: keep one of map, map_batch and map_shard."
+            )
         self._check_function(function, form, {1, 2} if form == "map" else {1})
         self.form = form
         self.map_function = function
@@ -419,7 +430,9 @@ class Job:
 
     def _check_function(self, function: object, role: str, arity: set[int]) -> None:
         if not callable(function):
-            raise JobInvalid(f"Job {self.name}: @job.{role} decorates a function, not {function!r}.")
+            raise JobInvalid(
+                f"Job {self.name}: @job.{role} decorates a function, not {function!r}."
+            )
         name = getattr(function, "__name__", repr(function))
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
             raise JobInvalid(f"Job {self.name}: {role} `{name}` is async; write a plain function.")
@@ -435,20 +448,28 @@ class Job:
             )
         where = f"Job {self.name}: "
         if not isinstance(self.source, (Objects, Lines, JsonLines, Csv)):
-            raise JobInvalid(f"{where}source must be Objects(), Lines(), JsonLines() or Csv(), not {self.source!r}.")
+            raise JobInvalid(
+                f"{where}source must be Objects(), Lines(), JsonLines() or Csv(), not {self.source!r}."
+            )
         if not isinstance(self.sink, (JsonLines, Text, Csv, Objects)):
-            raise JobInvalid(f"{where}sink must be JsonLines(), Text(), Csv() or Objects(), not {self.sink!r}.")
+            raise JobInvalid(
+                f"{where}sink must be JsonLines(), Text(), Csv() or Objects(), not {self.sink!r}."
+            )
         if self.merge not in ("single", "parts"):
             raise JobInvalid(f"{where}merge must be 'single' or 'parts', not {self.merge!r}.")
         if not isinstance(self.limits, Limits):
             raise JobInvalid(f"{where}limits must be Limits(...), not {self.limits!r}.")
         for trigger in self.triggers:
             if not isinstance(trigger, (Schedule, OnUpload)):
-                raise JobInvalid(f"{where}triggers must be Schedule(...) or OnUpload(...), not {trigger!r}.")
+                raise JobInvalid(
+                    f"{where}triggers must be Schedule(...) or OnUpload(...), not {trigger!r}."
+                )
         encoding = getattr(self.source, "encoding", "utf-8")
         if encoding not in ASCII_TRANSPARENT:
             known = ", ".join(sorted(ASCII_TRANSPARENT))
-            raise JobInvalid(f"{where}source encoding {encoding!r} can't be cut at newlines; take one of {known}.")
+            raise JobInvalid(
+                f"{where}source encoding {encoding!r} can't be cut at newlines; take one of {known}."
+            )
 
 
 def _positional_parameters(function: Callable[..., Any]) -> int:

@@ -1,14 +1,14 @@
 """Where things lie in the work bucket (or directory): the only module that spells keys.
 
-    <job>/runs/<run_id>/run.json  manifest.json
-    <job>/runs/<run_id>/plans/<attempt>/<stage>.snapshot.jsonl.gz  <stage>.plan.jsonl  ...
-    <job>/runs/<run_id>/<stage>/ledger/<shard>.json
-    <job>/runs/<run_id>/<stage>/notes/<shard>.<wave>.json
-    <job>/runs/<run_id>/<stage>/parts/<shard>-<attempt>.<ext>
-    <job>/runs/<run_id>/<stage>/quarantine/<shard>-<attempt>.jsonl
-    <job>/runs/<run_id>/waves/<n>/...
-    <job>/results/<run_id>/...
-    <job>/latest.json
+<job>/runs/<run_id>/run.json  manifest.json
+<job>/runs/<run_id>/plans/<attempt>/<stage>.snapshot.jsonl.gz  <stage>.plan.jsonl  ...
+<job>/runs/<run_id>/<stage>/ledger/<shard>.json
+<job>/runs/<run_id>/<stage>/notes/<shard>.<wave>.json
+<job>/runs/<run_id>/<stage>/parts/<shard>-<attempt>.<ext>
+<job>/runs/<run_id>/<stage>/quarantine/<shard>-<attempt>.jsonl
+<job>/runs/<run_id>/waves/<n>/...
+<job>/results/<run_id>/...
+<job>/latest.json
 """
 
 from __future__ import annotations

@@ -71,7 +71,9 @@ def find_note(store: Store, keys: RunKeys, stage: Stage, shard: str, wave: int) 
         return None
 
 
-def failures(store: Store, keys: RunKeys, stage: Stage, done: Ledger) -> tuple[dict[str, list[Failure]], int, float]:
+def failures(
+    store: Store, keys: RunKeys, stage: Stage, done: Ledger
+) -> tuple[dict[str, list[Failure]], int, float]:
     """The notes of the shards without an entry, how many notes there are in all, and the worker
     seconds that they tell of."""
     found = [stat.key for stat in store.list(keys.notes(stage))]
@@ -107,7 +109,9 @@ class Ledger:
         self.outcomes: dict[str, Outcome] = {}
         self.totals = Totals()
         self._places: dict[str, Place] = {}
-        self._spool: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)
+        self._spool: IO[bytes] = tempfile.SpooledTemporaryFile(  # noqa: SIM115  closed by __exit__
+            max_size=_SPOOL_BYTES
+        )
         self._read()
 
     def __enter__(self) -> Self:
@@ -215,7 +219,9 @@ def read_lines(store: Store, file: File) -> Iterator[bytes]:
     try:
         stream = store.open(file.key)
     except KeyMissing as error:
-        raise LedgerBroken(f"{store.url(file.key)} is missing; the run can't go on without it.") from error
+        raise LedgerBroken(
+            f"{store.url(file.key)} is missing; the run can't go on without it."
+        ) from error
     try:
         while chunk := stream.read(1024 * 1024):
             digest.update(chunk)

@@ -52,9 +52,13 @@ def find_job(reference: str, folder: Path) -> Path:
         path = Path(reference)
         if path.is_file():
             return path.resolve()
-        raise JobInvalid(f"There is no file {reference}. Give the path of a job's .py, or a name in {folder}/.")
+        raise JobInvalid(
+            f"There is no file {reference}. Give the path of a job's .py, or a name in {folder}/."
+        )
     if "/" in reference or "\0" in reference:
-        raise JobInvalid(f"{reference!r} is no job: give a name in {folder}/, or a path that ends in .py.")
+        raise JobInvalid(
+            f"{reference!r} is no job: give a name in {folder}/, or a path that ends in .py."
+        )
     for name in dict.fromkeys((reference, reference.replace("-", "_"))):
         path = folder / f"{name}.py"
         if path.is_file():
@@ -96,7 +100,9 @@ def _job_in(path: Path) -> Job:
     jobs = {id(value): value for value in vars(module).values() if isinstance(value, Job)}
     if len(jobs) != 1:
         found = "no Job" if not jobs else f"{len(jobs)} jobs"
-        raise JobInvalid(f"{path} declares {found}; a module declares one: job = Job(name=..., source=...).")
+        raise JobInvalid(
+            f"{path} declares {found}; a module declares one: job = Job(name=..., source=...)."
+        )
     return jobs.popitem()[1]
 
 

@@ -22,6 +22,8 @@ from coordinator.reconcile import check_tolerance, run_error
 from coordinator.store import Inputs, Store
 from coordinator.waves import FanOut, reconcile
 
+ON_OWN_MACHINE = Hints(billed=False)
+
 
 class Watch(Protocol):
     """What is told of a run while it goes on."""
@@ -55,7 +57,7 @@ class Request:
     store: Store
     inputs: Inputs
     clock: Callable[[], float]
-    hints: Hints = Hints(billed=False)
+    hints: Hints = ON_OWN_MACHINE
     logical_time: float | None = None
 
 

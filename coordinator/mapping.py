@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import islice
 from typing import Any, Protocol
 
@@ -18,6 +17,7 @@ from coordinator.model import Slice
 from coordinator.sources import Batch, Reader, places
 
 OUTPUTS_AT_ONCE = 1000
+RECORDS_A_SETTLE = 256
 REASON_LETTERS = 200
 
 
@@ -28,10 +28,16 @@ class Guard(Protocol):
     def tripped(self) -> bool: ...
 
 
-class Emit(Protocol):
-    """Takes the outputs of one record, all or none."""
+class Outlet(Protocol):
+    """Where outputs go: `take` those of one record, all or none; `settle` all taken so far.
 
-    def __call__(self, outputs: Iterable[Any], /) -> None: ...
+    `settle` gives the records that turned out to have no encoding, by their number since the
+    last time, and why.
+    """
+
+    def take(self, outputs: Iterable[Any], /) -> None: ...
+
+    def settle(self) -> list[tuple[int, Exception]]: ...
 
 
 class Refuse(Protocol):
@@ -52,7 +58,7 @@ class MapShard:
         reader: Reader,
         slices: Sequence[Slice],
         *,
-        emit: Emit,
+        outlet: Outlet,
         refuse: Refuse,
         guard: Guard,
         context: Callable[[str, int], Context],
@@ -60,7 +66,7 @@ class MapShard:
         self.job = job
         self.reader = reader
         self.slices = slices
-        self.emit = emit
+        self.outlet = outlet
         self.refuse = refuse
         self.guard = guard
         self.context = context
@@ -70,6 +76,7 @@ class MapShard:
         self.rest: tuple[Slice, ...] = ()
         self.covered: tuple[Slice, ...] = tuple(slices)
         self._call = _caller(job)
+        self._wants_context = job.wants_context
 
     def run(self) -> None:
         """Map every record, or all up to where the guard tripped."""
@@ -95,22 +102,44 @@ class MapShard:
 
     def _map_each(self, batch: Batch, refusals: list[tuple[int, str]]) -> int:
         """Map the records of a batch one by one; gives how many before the guard tripped."""
-        call, emit, guard = self._call, self.emit, self.guard
-        started = self.records_in > 0
-        for number, record in enumerate(batch.records):
-            if guard.tripped and (started or number):
-                return number
+        for start in range(0, len(batch.records), RECORDS_A_SETTLE):
+            stop = min(start + RECORDS_A_SETTLE, len(batch.records))
+            done = self._map_some(batch, start, stop, refusals)
+            if done < stop:
+                return done
+        return len(batch.records)
+
+    def _map_some(
+        self, batch: Batch, start: int, stop: int, refusals: list[tuple[int, str]]
+    ) -> int:
+        """Map the records [start, stop) of a batch; gives how far it came."""
+        call, take, guard, wants_context = (
+            self._call,
+            self.outlet.take,
+            self.guard,
+            self._wants_context,
+        )
+        anything = self.records_in > 0
+        done = stop
+        taken: list[int] = []
+        for number, record in enumerate(batch.records[start:stop], start):
+            if guard.tripped and (anything or number):
+                done = number
+                break
             try:
-                if self.job.wants_context:
+                if wants_context:
                     place = self.context(batch.slice.key, batch.offset(batch.unit(number)))
-                    emit(call(record, place))
+                    take(call(record, place))
                 else:
-                    emit(call(record))
+                    take(call(record))
+                taken.append(number)
             except FanfoldError:
                 raise
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  a record its map refuses
                 refusals.append((batch.unit(number), reason_of(error)))
-        return len(batch.records)
+        for which, refusal in self.outlet.settle():
+            refusals.append((batch.unit(taken[which]), reason_of(refusal)))
+        return done
 
     def _map_batches(self) -> None:
         for group in self._groups(self.job.batch_size):
@@ -119,12 +148,7 @@ class MapShard:
                 return
             refusals: list[list[tuple[int, str]]] = [[] for _ in group]
             records = [record for batch in group for record in batch.records]
-            try:
-                if records:
-                    self.emit(self._call(records))
-            except FanfoldError:
-                raise
-            except Exception:
+            if records and self._try(records) is not None:
                 self._map_one_at_a_time(group, refusals)
             for batch, refused in zip(group, refusals, strict=True):
                 self._account(batch, refused)
@@ -133,19 +157,27 @@ class MapShard:
         """Find the records of a failed group that are to blame, by mapping each by itself."""
         for batch, refused in zip(group, refusals, strict=True):
             for number, record in enumerate(batch.records):
-                try:
-                    self.emit(self._call([record]))
-                except FanfoldError:
-                    raise
-                except Exception as error:
-                    refused.append((batch.unit(number), reason_of(error)))
+                if (refusal := self._try([record])) is not None:
+                    refused.append((batch.unit(number), reason_of(refusal)))
+
+    def _try(self, records: list[Any]) -> Exception | None:
+        """Map a list of records; nothing of it reaches the output if it gives an error."""
+        try:
+            self.outlet.take(self._call(records))
+        except FanfoldError:
+            raise
+        except Exception as error:  # noqa: BLE001  the map refuses some record of these
+            return error
+        return next((refusal for _, refusal in self.outlet.settle()), None)
 
     def _map_shard(self) -> None:
         supply = self._supply()
         try:
             outputs = iter(self._call(supply))
             while chunk := list(islice(outputs, OUTPUTS_AT_ONCE)):
-                self.emit(chunk)
+                self.outlet.take(chunk)
+                for _, error in self.outlet.settle():
+                    raise error
         except FanfoldError:
             raise
         except Exception as error:
@@ -201,7 +233,9 @@ class MapShard:
     def _stop_before(self, batch: Batch) -> None:
         """Leave everything from this batch on for others."""
         at = next(n for n, piece in enumerate(self.slices) if piece is batch.slice)
-        head, tail = cut_slice(self.slices[at], batch.offset(0), batch.ordinal, bytewise=self._bytewise(batch))
+        head, tail = cut_slice(
+            self.slices[at], batch.offset(0), batch.ordinal, bytewise=self._bytewise(batch)
+        )
         self.covered = (*self.slices[:at], *head)
         self.rest = (*tail, *self.slices[at + 1 :])
 
@@ -246,10 +280,3 @@ def _caller(job: Job) -> Callable[..., Iterable[Any]]:
         return function
     role = f"{job.form} `{getattr(function, '__name__', 'map')}`"
     return lambda *arguments: outputs_of(function(*arguments), role)
-
-
-def keep_only_model_free(job: Job) -> Job:
-    """The job's source without its record model: to walk record boundaries without user code."""
-    source = job.source
-    bare = replace(source, model=None) if hasattr(source, "model") else source
-    return Job(job.name, bare, sink=job.sink, limits=job.limits)

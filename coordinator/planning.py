@@ -33,7 +33,13 @@ Row = list[Any]  # [key, size, etag, version id]: one line of a snapshot
 
 
 def plan_map(
-    store: Store, inputs: Inputs, job: Job, run: RunRecord, *, attempt: str, pages: int | None = None
+    store: Store,
+    inputs: Inputs,
+    job: Job,
+    run: RunRecord,
+    *,
+    attempt: str,
+    pages: int | None = None,
 ) -> RunRecord:
     """List, pin, cut and commit; gives the run with its map planned, or, when `pages` of the
     listing are spent, with the place to go on from.
@@ -50,22 +56,26 @@ def plan_map(
     waiting: list[Row] = []
     cursor: str | None = listing.cursor
     count = listing.objects
-    listed_pages = 0
-    for page in inputs.pages(run.inputs, listing.cursor):
+    for number, page in enumerate(inputs.pages(run.inputs, listing.cursor), 1):
         waiting.extend([p.key, p.size, p.etag, p.version_id] for p in page.objects)
         count += len(page.objects)
         cursor = page.cursor
-        listed_pages += 1
-        spent = pages is not None and listed_pages >= pages and cursor is not None
+        spent = pages is not None and number >= pages and cursor is not None
         if len(waiting) >= CHUNK_OBJECTS or spent:
             key = keys.listing(listing.attempt, len(chunks))
             chunks.append(_write_rows(store, key, sorted(waiting, key=_by_key))[0])
             waiting = []
         if spent:
-            further = Listing(
-                attempt=listing.attempt, chunks=tuple(chunks), cursor=cast("str", cursor), objects=count
+            return _keep_listing(
+                store,
+                run,
+                Listing(
+                    attempt=listing.attempt,
+                    chunks=tuple(chunks),
+                    cursor=cast("str", cursor),
+                    objects=count,
+                ),
             )
-            return runs.change_own(store, run, lambda found: found.model_copy(update={"listing": further}))
     waiting.sort(key=_by_key)
     sources = [_read_rows(store, chunk) for chunk in chunks]
     merged = heapq.merge(*sources, waiting, key=_by_key) if sources else iter(waiting)
@@ -85,6 +95,10 @@ def plan_map(
         }
     )
     return commit_plan(store, run, "map", ref)
+
+
+def _keep_listing(store: Store, run: RunRecord, listing: Listing) -> RunRecord:
+    return runs.change_own(store, run, lambda found: found.model_copy(update={"listing": listing}))
 
 
 def commit_plan(store: Store, run: RunRecord, stage: Stage, ref: PlanRef) -> RunRecord:
@@ -118,9 +132,7 @@ def _plan_snapshot(
     return ref.model_copy(update={"header": _find_header(store, inputs, job, snapshot)})
 
 
-def _find_header(
-    store: Store, inputs: Inputs, job: Job, snapshot: File
-) -> tuple[str, ...] | None:
+def _find_header(store: Store, inputs: Inputs, job: Job, snapshot: File) -> tuple[str, ...] | None:
     """The header that all objects of a Csv source share: that of the first that is not empty."""
     if not isinstance(job.source, Csv):
         return None
@@ -159,11 +171,15 @@ def read_index(store: Store, ref: PlanRef) -> list[tuple[int, int, str]]:
     """
     body = store.get_range(ref.plan.key, ref.index_offset, ref.plan.size)
     try:
-        index = [(int(offset), int(length), str(digest)) for offset, length, digest in from_json(body)]
+        index = [
+            (int(offset), int(length), str(digest)) for offset, length, digest in from_json(body)
+        ]
     except (ValueError, TypeError) as error:
         raise LedgerBroken(f"{store.url(ref.plan.key)} has no readable index.") from error
     if len(index) != ref.shards:
-        raise LedgerBroken(f"{store.url(ref.plan.key)} lists {len(index)} shards, not {ref.shards}.")
+        raise LedgerBroken(
+            f"{store.url(ref.plan.key)} lists {len(index)} shards, not {ref.shards}."
+        )
     return index
 
 
@@ -216,9 +232,7 @@ def _by_key(row: Row) -> bytes:
     return cast("str", row[0]).encode()
 
 
-def _write_snapshot(
-    store: Store, key: str, rows: Iterable[Row]
-) -> tuple[File, str, int, int]:
+def _write_snapshot(store: Store, key: str, rows: Iterable[Row]) -> tuple[File, str, int, int]:
     """Write sorted rows, each key once; gives the file, digest, number of objects and of bytes."""
     sums = [0, 0]
 
@@ -239,7 +253,9 @@ def _write_rows(store: Store, key: str, rows: Iterable[Row]) -> tuple[File, str]
     digest = hashlib.sha256()
     waiting = iter(rows)
     with store.writer(key) as writer:
-        zipped = gzip.GzipFile(fileobj=cast("Any", _Written(writer)), mode="wb", compresslevel=1, mtime=0)
+        zipped = gzip.GzipFile(
+            fileobj=cast("Any", _Written(writer)), mode="wb", compresslevel=1, mtime=0
+        )
         while chunk := list(islice(waiting, 1000)):
             lines = "".join(
                 json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n" for row in chunk
@@ -256,11 +272,16 @@ def _read_rows(store: Store, file: File) -> Iterator[Row]:
 
 
 def _read_lines(store: Store, file: File) -> Iterator[bytes]:
-    with closing(store.open(file.key)) as stream, gzip.GzipFile(fileobj=cast("Any", stream), mode="rb") as zipped:
+    with (
+        closing(store.open(file.key)) as stream,
+        gzip.GzipFile(fileobj=cast("Any", stream), mode="rb") as zipped,
+    ):
         try:
             yield from io.BufferedReader(cast("Any", zipped))
         except (OSError, EOFError) as error:
-            raise LedgerBroken(f"{store.url(file.key)} can't be decompressed; the run can't go on.") from error
+            raise LedgerBroken(
+                f"{store.url(file.key)} can't be decompressed; the run can't go on."
+            ) from error
 
 
 class _Written:

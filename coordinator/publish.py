@@ -128,7 +128,9 @@ class _Seen:
         for entry in self.entries:
             receipt = entry.receipt
             if receipt.records_in != receipt.mapped + receipt.quarantined + receipt.blank:
-                raise NotProven(f"The counts of shard {entry.shard} of stage {self.stage} do not add up.")
+                raise NotProven(
+                    f"The counts of shard {entry.shard} of stage {self.stage} do not add up."
+                )
             self.outcomes[entry.shard] = Outcome(
                 len(entry.children), receipt.records_in, receipt.quarantined
             )

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from coordinator.errors import (
     BudgetExceeded,
-    Fate,
     FanfoldError,
+    Fate,
     RunCancelled,
     RunError,
     RunStalled,

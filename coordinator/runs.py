@@ -27,6 +27,7 @@ from coordinator.store import Store
 RUN_DAYS = 30
 DAY_SECONDS = 86_400.0
 _CAS_TRIES = 20
+NO_HINTS = Hints()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Claim:
     inputs: tuple[str, ...]
     logical_time: float
     waves: int
-    hints: Hints = Hints()
+    hints: Hints = NO_HINTS
     source_key: str | None = None
 
 
@@ -55,9 +56,7 @@ def read(store: Store, keys: RunKeys) -> RunRecord:
     return RunRecord.decode(store.get(keys.run).body, where=store.url(keys.run))
 
 
-def claim(
-    store: Store, wanted: Claim, *, now: float, is_live: Callable[[str], bool]
-) -> RunRecord:
+def claim(store: Store, wanted: Claim, *, now: float, is_live: Callable[[str], bool]) -> RunRecord:
     """Begin a run, go on with one's own, or take over one whose owner has ended.
 
     A published run is given as it is: there is nothing left to own.
@@ -133,7 +132,9 @@ def check_same(found: RunRecord, wanted: Claim, store: Store) -> None:
             "Take a new run id, or give the same inputs."
         )
     if wanted.hints.shard_bytes not in (None, found.hints.shard_bytes):
-        raise RunMismatch(f"{where} was begun with another shard size. Take a new run id, or leave it out.")
+        raise RunMismatch(
+            f"{where} was begun with another shard size. Take a new run id, or leave it out."
+        )
 
 
 def check_age(found: RunRecord, now: float) -> None:
@@ -149,9 +150,7 @@ def check_age(found: RunRecord, now: float) -> None:
         )
 
 
-def change(
-    store: Store, keys: RunKeys, edit: Callable[[RunRecord], RunRecord]
-) -> RunRecord:
+def change(store: Store, keys: RunKeys, edit: Callable[[RunRecord], RunRecord]) -> RunRecord:
     """Change `run.json` by compare-and-swap; `edit` is asked again when someone else was faster.
 
     Raises:
@@ -175,9 +174,7 @@ def change(
     raise Changed(f"{store.url(keys.run)} kept changing; try again.")
 
 
-def change_own(
-    store: Store, run: RunRecord, edit: Callable[[RunRecord], RunRecord]
-) -> RunRecord:
+def change_own(store: Store, run: RunRecord, edit: Callable[[RunRecord], RunRecord]) -> RunRecord:
     """`change`, for the owner of this epoch only.
 
     Raises:

@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import groupby, islice
-from json.encoder import encode_basestring  # type: ignore[attr-defined]
+from json.encoder import encode_basestring
 from operator import itemgetter
 from types import TracebackType
 from typing import IO, Any, Self
@@ -56,7 +56,9 @@ def canonical_key(key: Any) -> Key:
         return _encodable(key)
     if isinstance(key, (tuple, list)):
         return tuple(canonical_key(step) for step in key)
-    raise OutputInvalid(f"A key must be a str, an int or a list of these, not {type(key).__name__}.")
+    raise OutputInvalid(
+        f"A key must be a str, an int or a list of these, not {type(key).__name__}."
+    )
 
 
 def canonical(value: Any) -> Any:
@@ -127,7 +129,9 @@ def key_order(key: Key) -> tuple[int, Any]:
 class Scatter:
     """Folds or collects the pairs of one map shard, and gives them by partition.
 
-    Use as a context manager: it may hold temporary files.
+    `take` only gathers the pairs of a record; `settle` checks those of all records since the last
+    time and folds them in, which is much cheaper than one by one. Use as a context manager: it
+    may hold temporary files.
     """
 
     def __init__(self, partitions: int, combine: Combine | None, buffer_bytes: int) -> None:
@@ -135,6 +139,8 @@ class Scatter:
         self.combine = combine
         self.buffer_bytes = buffer_bytes
         self.records = 0
+        self._pairs: list[Any] = []
+        self._ends: list[int] = []
         self._held: dict[Key, Any] = {}
         self._weight = 0
         self._files = ExitStack()
@@ -144,51 +150,76 @@ class Scatter:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._files.close()
 
     def take(self, pairs: Iterable[Any]) -> None:
-        """Fold in the pairs that the map yielded for one record.
+        """Gather what the map yields for one record; nothing of it, if the map raises."""
+        start = len(self._pairs)
+        try:
+            self._pairs += pairs
+        except BaseException:
+            del self._pairs[start:]
+            raise
+        self._ends.append(len(self._pairs))
 
-        Nothing is folded in unless every pair can be. What is spilled depends on the pairs alone.
+    def settle(self) -> list[tuple[int, Exception]]:
+        """Fold in everything taken; gives the records that could not be, by their number since
+        the last time, and why. Of these nothing is folded in.
 
         Raises:
             OutputInvalid: something is no pair, or a key or value has a wrong type.
-            ValueError: a value has no encoding; the record is at fault.
             ReduceFailed: the job's combine raised.
         """
-        checked = []
-        for pair in pairs:
-            try:
-                key, value = pair
-            except (TypeError, ValueError):
-                raise OutputInvalid(
-                    f"The map of a job with a reduce must yield (key, value), not {type(pair).__name__}."
-                ) from None
-            if type(key) is not str or not key.isascii():
-                key = canonical_key(key)
-            if type(value) not in _ATOMS:
-                value = canonical(value)
-            checked.append((key, value))
-        self.records += len(checked)
+        pairs = self._pairs
+        refused: list[tuple[int, Exception]] = []
+        if not _are_plain(pairs):
+            pairs, refused = self._canonical_pairs()
+        self.records += len(pairs)
+        self._pairs, self._ends = [], []
         if self.combine is None:
-            self._collect(checked)
+            self._collect(pairs)
         else:
-            self._fold(checked, self.combine)
+            self._fold(pairs, self.combine)
         if self._weight > self.buffer_bytes:
             self._spill()
+        return refused
+
+    def _canonical_pairs(self) -> tuple[list[tuple[Key, Any]], list[tuple[int, Exception]]]:
+        """The pairs of every record whose keys and values can all be encoded."""
+        good: list[tuple[Key, Any]] = []
+        refused: list[tuple[int, Exception]] = []
+        start = 0
+        for number, end in enumerate(self._ends):
+            try:
+                good += [canonical_pair(pair) for pair in self._pairs[start:end]]
+            except ValueError as error:
+                refused.append((number, error))
+            start = end
+        return good, refused
 
     def _fold(self, pairs: list[tuple[Key, Any]], combine: Combine) -> None:
         held = self._held
+        weight = 0
         for key, value in pairs:
             if key in held:
-                value = fold(combine, held[key], value)
+                try:
+                    value = combine(held[key], value)
+                except Exception as error:
+                    raise _combine_failed(error) from error
+                if type(value) is not int:
+                    value = folded(value)
+                    weight += _weight(value)
             else:
-                self._weight += _KEY_BYTES + (len(key) if type(key) is str else 0)
-            if type(value) is not int:
-                self._weight += _weight(value)
+                weight += _KEY_BYTES + _key_weight(key)
+                if type(value) is not int:
+                    weight += _weight(value)
             held[key] = value
+        self._weight += weight
 
     def _collect(self, pairs: list[tuple[Key, Any]]) -> None:
         held = self._held
@@ -197,7 +228,7 @@ class Scatter:
                 held[key].append(value)
             else:
                 held[key] = [value]
-                self._weight += _KEY_BYTES + (len(key) if type(key) is str else 0)
+                self._weight += _KEY_BYTES + _key_weight(key)
             self._weight += 32 if type(value) is int else _weight(value)
 
     def segments(self) -> Iterator[Iterator[bytes]]:
@@ -223,13 +254,38 @@ class Scatter:
     def _spill(self) -> None:
         if not self._spilled:
             self._spilled = [
-                self._files.enter_context(tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES))
+                self._files.enter_context(tempfile.SpooledTemporaryFile(_SPOOL_BYTES))  # noqa: SIM115
                 for _ in range(self.partitions)
             ]
         for spool, items in zip(self._spilled, self._by_partition(), strict=True):
             spool.writelines(encode_pairs(items))
         self._held = {}
         self._weight = 0
+
+
+def _are_plain(pairs: list[Any]) -> bool:
+    """Whether all are pairs of a text and a whole number, which are canonical as they are."""
+    try:
+        for key, value in pairs:
+            if type(key) is not str or type(value) is not int:
+                return False
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def canonical_pair(pair: Any) -> tuple[Key, Any]:
+    """A pair with its key and value as they will be decoded.
+
+    Raises:
+        OutputInvalid: it is no pair, or a key or value has a wrong type.
+        ValueError: a value has no encoding.
+    """
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise OutputInvalid(
+            f"The map of a job with a reduce must yield (key, value), not {type(pair).__name__}."
+        )
+    return canonical_key(pair[0]), canonical(pair[1])
 
 
 def fold(combine: Combine, left: Any, right: Any) -> Any:
@@ -240,11 +296,44 @@ def fold(combine: Combine, left: Any, right: Any) -> Any:
     """
     try:
         value = combine(left, right)
-        return value if type(value) in _ATOMS else canonical(value)
-    except FanfoldError:
-        raise
     except Exception as error:
-        raise ReduceFailed(f"combine raised {type(error).__name__}: {error}") from error
+        raise _combine_failed(error) from error
+    return value if type(value) is int else folded(value)
+
+
+def folded(value: Any) -> Any:
+    """What a combine gave, as it will be decoded.
+
+    Raises:
+        ReduceFailed: it has no encoding.
+    """
+    try:
+        return canonical(value)
+    except ValueError as error:
+        raise _combine_failed(error) from error
+
+
+def _combine_failed(error: Exception) -> Exception:
+    """The error of the tree for what a combine raised."""
+    if isinstance(error, FanfoldError):
+        return error
+    return ReduceFailed(f"combine raised {type(error).__name__}: {error}")
+
+
+def _key_weight(key: Key) -> int:
+    """The memory of a key beyond its place in the table.
+
+    Raises:
+        OutputInvalid: it holds a lone surrogate.
+    """
+    if type(key) is not str:
+        return 0
+    if not key.isascii():
+        try:
+            key.encode()
+        except UnicodeEncodeError:
+            raise OutputInvalid("A key holds a lone surrogate, which has no encoding.") from None
+    return len(key)
 
 
 def encode_pairs(items: Iterable[tuple[Key, Any]]) -> Iterator[bytes]:
@@ -286,7 +375,10 @@ class Gather:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._files.close()
 
@@ -297,7 +389,7 @@ class Gather:
             for key, value in decode_pairs((line,)):
                 if key not in held:
                     held[key] = value
-                    self._weight += _KEY_BYTES + (len(key) if type(key) is str else 0)
+                    self._weight += _KEY_BYTES + _key_weight(key)
                 elif combine is not None:
                     held[key] = fold(combine, held[key], value)
                 else:
@@ -316,15 +408,17 @@ class Gather:
         else:
             pairs = iter(self._sorted())
         if self.combine is not None:
-            yield from self._folded(pairs, self.combine)
+            yield from self._folded(pairs, self.combine) if self._runs else pairs
         else:
             for key, same in groupby(pairs, key=itemgetter(0)):
                 yield key, (value for _, values in same for value in values)
 
-    def _folded(self, pairs: Iterator[tuple[Key, Any]], combine: Combine) -> Iterator[tuple[Key, Any]]:
+    def _folded(
+        self, pairs: Iterator[tuple[Key, Any]], combine: Combine
+    ) -> Iterator[tuple[Key, Any]]:
         for key, same in groupby(pairs, key=itemgetter(0)):
             value = next(same)[1]
-            for _, other in same:
+            for _, other in same:  # noqa: B031  the rest of the same group
                 value = fold(combine, value, other)
             yield key, value
 
@@ -335,7 +429,7 @@ class Gather:
         return sorted(held.items(), key=lambda item: key_order(item[0]))
 
     def _spill(self) -> None:
-        run = self._files.enter_context(tempfile.TemporaryFile())
+        run = self._files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
         for key, value in self._sorted():
             run.write(encode_json([[key], [value]]) + b"\n")
         self._runs.append(run)

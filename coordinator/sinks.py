@@ -10,7 +10,7 @@ import csv
 import dataclasses
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
@@ -66,7 +66,9 @@ def _plain(value: object) -> object:
         return value.isoformat()
     if isinstance(value, (Decimal, UUID)):
         return str(value)
-    raise OutputInvalid(f"A {type(value).__name__} can't be written as JSON; yield dicts, lists, numbers and text.")
+    raise OutputInvalid(
+        f"A {type(value).__name__} can't be written as JSON; yield dicts, lists, numbers and text."
+    )
 
 
 _JSON = json.JSONEncoder(
@@ -121,14 +123,20 @@ def _csv_encoder(sink: Csv) -> Encode:
             record = record.model_dump(mode="json")
         if isinstance(record, Mapping):
             if unknown := [name for name in record if name not in known]:
-                raise OutputInvalid(f"A Csv sink has no column {unknown[0]!r}; its columns are {', '.join(columns)}.")
+                raise OutputInvalid(
+                    f"A Csv sink has no column {unknown[0]!r}; its columns are {', '.join(columns)}."
+                )
             cells = [record.get(name) for name in columns]
         elif isinstance(record, (tuple, list)):
             if len(record) != len(columns):
-                raise OutputInvalid(f"A Csv sink with {len(columns)} columns can't take {len(record)} cells.")
+                raise OutputInvalid(
+                    f"A Csv sink with {len(columns)} columns can't take {len(record)} cells."
+                )
             cells = list(record)
         else:
-            raise OutputInvalid(f"A Csv sink takes dicts, models or sequences, not {type(record).__name__}.")
+            raise OutputInvalid(
+                f"A Csv sink takes dicts, models or sequences, not {type(record).__name__}."
+            )
         for cell in cells:
             if isinstance(cell, (Mapping, list, tuple, set, bytes)):
                 raise OutputInvalid(f"A cell of a Csv sink can't hold a {type(cell).__name__}.")
@@ -137,7 +145,7 @@ def _csv_encoder(sink: Csv) -> Encode:
     return encode
 
 
-def _csv_row(cells: object, delimiter: str) -> bytes:
+def _csv_row(cells: Iterable[object], delimiter: str) -> bytes:
     text = io.StringIO(newline="")
-    csv.writer(text, delimiter=delimiter, lineterminator="\n").writerow(cells)  # type: ignore[call-overload]
+    csv.writer(text, delimiter=delimiter, lineterminator="\n").writerow(cells)
     return text.getvalue().encode()

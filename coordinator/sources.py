@@ -144,9 +144,7 @@ class ObjectReader(Reader):
 
     def batches(self, piece: Slice) -> Iterator[Batch]:
         pinned = piece.pinned
-        record = Object(
-            pinned.key, pinned.size, lambda: self.inputs.open(pinned, 0, pinned.size)
-        )
+        record = Object(pinned.key, pinned.size, lambda: self.inputs.open(pinned, 0, pinned.size))
         yield Batch(piece, [record], 1, lambda: (0,), piece.size)
 
 
@@ -177,7 +175,9 @@ class TextReader(Reader):
             return
         whole = piece.unit == "records"
         start, stop = (0, NO_STOP) if whole else (piece.start, piece.stop)
-        with closing(self.inputs.open(piece.pinned, first_byte_read(start), min(stop, piece.size))) as stream:
+        with closing(
+            self.inputs.open(piece.pinned, first_byte_read(start), min(stop, piece.size))
+        ) as stream:
             yield from blocks(stream.read, start, stop, self.record_bytes)
 
     def _decompresses(self, piece: Slice) -> bool:
@@ -310,7 +310,11 @@ class CsvLineReader(TextReader):
             self.table.check_header(self._row(batch, lines[0], 0), batch.slice.key)
         rows = self._rows(batch, lines, skip)
         for unit in range(skip, len(lines)):
-            row = rows[unit - skip] if rows is not None else self._row_or_refusal(batch, lines[unit], unit)
+            row = (
+                rows[unit - skip]
+                if rows is not None
+                else self._row_or_refusal(batch, lines[unit], unit)
+            )
             self.table.take(batch, unit, row)
 
     def _rows(self, batch: Batch, lines: list[bytes], skip: int) -> list[list[str]] | None:
@@ -371,7 +375,7 @@ class RowReader(TextReader):
         awaiting_header = self.table.has_header
         while True:
             starts: list[int] = []
-            batch = Batch(piece, [], 0, lambda starts=starts: starts, rows.position, ordinal, index=[])  # type: ignore[misc]
+            batch = Batch(piece, [], 0, starts.copy, rows.position, ordinal, index=[])
             while batch.units < ROWS_A_BATCH and (row := rows.next()) is not None:
                 starts.append(rows.row_start)
                 unit = batch.units
@@ -443,7 +447,11 @@ class _Rows:
     def _raw_lines(self, found: Iterator[Block]) -> Iterator[tuple[bytes, int, str | None]]:
         for block in found:
             if block.data is None:
-                yield b"", max(block.length, 0), self.too_long if block.length >= 0 else NOT_DECOMPRESSIBLE
+                yield (
+                    b"",
+                    max(block.length, 0),
+                    self.too_long if block.length >= 0 else NOT_DECOMPRESSIBLE,
+                )
                 continue
             for number, line in enumerate(io.BytesIO(block.data)):
                 bom = block.offset == 0 and number == 0
@@ -520,7 +528,10 @@ def read_header(reader: TextReader, source: Csv, pinned: Pinned) -> tuple[str, .
     for block in reader.blocks(Slice.whole(pinned)):
         try:
             text = (block.data or b"").removeprefix(BOM).decode(source.encoding)
-            row = next(csv.reader(io.StringIO(text, newline=""), delimiter=source.delimiter, strict=True), [])
+            row = next(
+                csv.reader(io.StringIO(text, newline=""), delimiter=source.delimiter, strict=True),
+                [],
+            )
         except (UnicodeDecodeError, csv.Error):
             row = []
         if not row or len(set(row)) != len(row):

@@ -42,7 +42,12 @@ class FanOut:
         run = self.run
         return [
             Message(
-                job=run.job, run_id=run.run_id, stage=self.stage, wave=self.wave, epoch=run.epoch, shard=ref
+                job=run.job,
+                run_id=run.run_id,
+                stage=self.stage,
+                wave=self.wave,
+                epoch=run.epoch,
+                shard=ref,
             )
             for ref in self.shards
         ]
@@ -127,7 +132,9 @@ def _judge(store: Store, job: Job, run: RunRecord, found: Ledger) -> FanOut | Co
     run = runs.change_own(
         store,
         run,
-        lambda record: record.model_copy(update={"progress": seen, "dispatched": record.dispatched + 1}),
+        lambda record: record.model_copy(
+            update={"progress": seen, "dispatched": record.dispatched + 1}
+        ),
     )
     return FanOut(run, stage, run.wave, tuple(_refs(store, plan, found, decision.shards)))
 
@@ -139,7 +146,9 @@ def _refs(store: Store, plan: PlanRef, found: Ledger, shards: Sequence[str]) -> 
     for shard in shards:
         if shard.isdigit():
             offset, length, digest = index[int(shard)]
-            refs.append(ShardRef(id=shard, key=plan.plan.key, offset=offset, length=length, digest=digest))
+            refs.append(
+                ShardRef(id=shard, key=plan.plan.key, offset=offset, length=length, digest=digest)
+            )
         else:
             parent = shard.rsplit(".", 1)[0]
             line = child_of(found.body(parent), shard).encode()
@@ -198,5 +207,7 @@ def _plan_stage(
         return ref.model_copy(update={"attempt": attempt, "snapshot": snapshot})
     if stage == "merge":
         planned = merge_shards(found.parts(), single=is_single(job))
-        return write_plan(store, keys.plan(attempt, stage), planned).model_copy(update={"attempt": attempt})
+        return write_plan(store, keys.plan(attempt, stage), planned).model_copy(
+            update={"attempt": attempt}
+        )
     raise LedgerBroken(f"Stage {stage} has no stage before it.")

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from pydantic_core import from_json
 
@@ -99,7 +99,9 @@ def perform(place: Place, message: Message, *, attempt: str, guard: Guard) -> An
         done = _execute(place, message, shard, attempt, guard)
         seconds = place.clock() - began
         if seconds > ATTEMPT_HOURS * 3600:
-            raise AttemptFailed(f"The attempt took more than {ATTEMPT_HOURS} hours and does not commit.")
+            raise AttemptFailed(
+                f"The attempt took more than {ATTEMPT_HOURS} hours and does not commit."
+            )
         standing = ledger.commit(place.store, keys, _entry(message.shard, stage, done, seconds))
     return answer_of(standing)
 
@@ -176,16 +178,22 @@ class MapAttempt:
         with self.files:
             if job.keyed:
                 self.scatter = self.files.enter_context(
-                    Scatter(partition_count(place.run, job), job.combine_function, job.limits.buffer_bytes)
+                    Scatter(
+                        partition_count(place.run, job),
+                        job.combine_function,
+                        job.limits.buffer_bytes,
+                    )
                 )
             mapped = MapShard(
                 job,
                 reader_of(job.source, place.inputs, job.limits.record_bytes, plan.header),
                 self.shard.slices,
-                emit=self.emit if self.scatter is None else self.scatter.take,
+                outlet=self if self.scatter is None else self.scatter,
                 refuse=self.refuse,
                 guard=guard,
-                context=lambda key, offset: Context(job.name, place.run.run_id, self.shard.id, key, offset),
+                context=lambda key, offset: Context(
+                    job.name, place.run.run_id, self.shard.id, key, offset
+                ),
             )
             mapped.run()
             parts = self._close_parts()
@@ -208,14 +216,20 @@ class MapAttempt:
             rest=mapped.rest,
         )
 
-    def emit(self, outputs: Iterable[Any]) -> None:
+    def take(self, outputs: Iterable[Any]) -> None:
         """Encode the outputs of one record; they are written once all of them are encoded."""
         encode = self.encode
         lines = [encode(output) for output in outputs]
         self.waiting += lines
         self.records_out += len(lines)
-        if len(self.waiting) > 4000:
-            self._write_waiting()
+
+    def settle(self) -> list[tuple[int, Exception]]:
+        """Write what was taken; whatever has no encoding was found out before."""
+        body = b"".join(self.waiting)
+        self.waiting.clear()
+        if body:
+            self._writer().write(body)
+        return []
 
     def refuse(self, key: str, offset: int, number: int, reason: str) -> None:
         """Quarantine a record: where it lies and why, nothing of its contents."""
@@ -224,12 +238,6 @@ class MapAttempt:
             self.quarantine = self.files.enter_context(self.place.store.writer(name))
         line = {"key": key, "offset": offset, "record": number, "reason": reason}
         self.quarantine.write(encode_json(line) + b"\n")
-
-    def _write_waiting(self) -> None:
-        body = b"".join(self.waiting)
-        self.waiting.clear()
-        if body:
-            self._writer().write(body)
 
     def _writer(self) -> Writer:
         if self.part is None:
@@ -245,7 +253,6 @@ class MapAttempt:
             records = self.scatter.records
             for segment in self.scatter.segments():
                 segments.append(self._write_segment(segment))
-        self._write_waiting()
         if self.part is None:
             return ()
         file = self.part.close()
@@ -419,7 +426,7 @@ def _unpack(place: Place, parts: Sequence[Part]) -> Iterator[File]:
                 yield _write_result(place.store, key, b"", _take(stream, size))
 
 
-def _take(stream: io.BufferedReader, size: int) -> Iterator[bytes]:
+def _take(stream: IO[bytes], size: int) -> Iterator[bytes]:
     while size:
         piece = stream.read(min(size, COPY_BYTES))
         if not piece:

@@ -9,6 +9,9 @@ The disk keeps its own files in `.fanfold` below its root: `temporaries/` (what 
 leaves there is harmless, see `Disk.sweep`), `lock` and `holds/`.
 """
 
+# ruff: noqa: PTH103, PTH105, PTH106, PTH108, PTH112, PTH116, PTH120
+# pathlib costs more than the calls that it makes.
+
 from __future__ import annotations
 
 import errno

@@ -1,5 +1,8 @@
 """The twin in a directory: all of a run's state on one machine. `disk` says why it is safe."""
 
+# ruff: noqa: PTH100, PTH105, PTH116, PTH120
+# pathlib costs more than the calls that it makes.
+
 from __future__ import annotations
 
 import hashlib

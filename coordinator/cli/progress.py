@@ -1,0 +1,133 @@
+"""What a person sees while a run goes on: a live line on a terminal, plain lines in a pipe."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from coordinator.cli.sizes import show_bytes, show_seconds
+from coordinator.model import Answer, Note, RunRecord, Stage
+
+LINE_SECONDS = 5.0
+
+
+class Progress:
+    """Counts what a run tells of itself, and shows it. Use as a context manager."""
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self.console = console
+        self.clock = clock
+        self.began = clock()
+        self.stage = "plan"
+        self.shards = self.done = 0
+        self.records = self.bytes = self.retries = self.failures = self.quarantined = 0
+        self.stage_began = self.began
+        self.stage_bytes = 0
+        self._said = self.began
+        self._live = (
+            Live(self, console=console, refresh_per_second=8, transient=True)
+            if console.is_terminal
+            else None
+        )
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    # -- what is told ----------------------------------------------------------------------------
+
+    def planning(self) -> None:
+        """The inputs are being listed and cut."""
+        self._say("plan: listing the inputs")
+
+    def wave(self, run: RunRecord, stage: Stage, wave: int, shards: int) -> None:
+        """A wave of shards is sent out."""
+        total = run.plans[stage].shards
+        self.stage, self.shards, self.done = stage, total, max(total - shards, 0)
+        self.stage_began, self.stage_bytes = self.clock(), 0
+        self._say(f"{stage}: {shards} of {total} shards to do (wave {wave})")
+
+    def answered(self, answer: Answer) -> None:
+        """A shard has an entry."""
+        self.done += answer.outcome == "done"
+        self.shards += answer.outcome == "split"
+        self.stage_bytes += answer.bytes_in
+        if self.stage == "map":
+            self.records += answer.records_in
+            self.bytes += answer.bytes_in
+            self.quarantined += answer.quarantined
+        if not self._live and self.clock() - self._said >= LINE_SECONDS:
+            self._say(f"{self.stage}: {self._counts()}")
+
+    def retried(self, note: Note) -> None:
+        """An attempt failed, and its shard is tried again."""
+        self.retries += 1
+        self._say(f"{note.stage}: shard {note.shard} is tried again: {note.reason}", always=True)
+
+    def failed(self, note: Note) -> None:
+        """A shard failed for good in this wave."""
+        self.failures += 1
+        self._say(
+            f"{note.stage}: shard {note.shard} failed: {note.error}: {note.reason}", always=True
+        )
+
+    def publishing(self) -> None:
+        """All shards are done."""
+        self.stage, self.shards, self.done = "publish", 0, 0
+        self._say("publish: proving that nothing is missing or doubled")
+
+    # -- how it looks ----------------------------------------------------------------------------
+
+    def _say(self, line: str, *, always: bool = False) -> None:
+        if self._live is None or always:
+            self.console.print(Text(line), soft_wrap=True)
+            self._said = self.clock()
+
+    def _counts(self) -> str:
+        now = self.clock()
+        seconds = max(now - self.stage_began, 1e-6)
+        pieces = [f"{self.done}/{self.shards} shards"] if self.shards else []
+        pieces += [f"{self.records:,} records", show_bytes(self.bytes)]
+        if self.stage_bytes:
+            pieces.append(f"{show_bytes(self.stage_bytes / seconds)}/s")
+        if 0 < self.done < self.shards:
+            pieces.append(f"{show_seconds(seconds / self.done * (self.shards - self.done))} left")
+        if self.retries:
+            pieces.append(f"{self.retries} retries")
+        if self.failures:
+            pieces.append(f"{self.failures} failed")
+        if self.quarantined:
+            pieces.append(f"{self.quarantined:,} quarantined")
+        return "  ".join(pieces)
+
+    def __rich__(self) -> Table:
+        table = Table.grid(padding=(0, 1))
+        bar = ProgressBar(
+            total=self.shards or None, completed=self.done, width=24, pulse=not self.shards
+        )
+        elapsed = show_seconds(self.clock() - self.began)
+        table.add_row(
+            Text(f"{self.stage:8}", style="bold"),
+            bar,
+            Text(self._counts()),
+            Text(elapsed, style="dim"),
+        )
+        return table

@@ -1,0 +1,97 @@
+"""Prove a published run again, from its files alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from coordinator import runs
+from coordinator.errors import FanfoldError, KeyMissing, LedgerBroken
+from coordinator.keys import RunKeys
+from coordinator.ledger import Ledger, read_lines
+from coordinator.model import Entry, File, Manifest, RunRecord, Stage
+from coordinator.planning import snapshot_digest
+from coordinator.publish import prove, read_manifest
+from coordinator.store import Store
+from coordinator.work import file_at
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is not what it should be, and where."""
+
+    where: str
+    problem: str
+
+
+def verify(store: Store, keys: RunKeys) -> Iterator[Finding]:
+    """Everything that is wrong with a published run.
+
+    Raises:
+        LedgerBroken: there is no such run, or it is not published.
+    """
+    try:
+        run, manifest = runs.read(store, keys), read_manifest(store, keys)
+    except KeyMissing as error:
+        raise LedgerBroken(
+            f"{store.url(keys.root)} holds no published run: it has no run.json or no manifest.json."
+        ) from error
+    yield from _proof(store, run)
+    yield from _snapshot(store, manifest)
+    for stage, ledger in manifest.ledgers.items():
+        yield from _stage(store, keys, stage, ledger, manifest)
+    for file in (*manifest.plans.values(), *manifest.results, *manifest.quarantine):
+        yield from _file(store, file)
+
+
+def _proof(store: Store, run: RunRecord) -> Iterator[Finding]:
+    """The proof that Publish made, once more."""
+    try:
+        prove(store, run)
+    except FanfoldError as error:
+        yield Finding(store.url(RunKeys(run.job, run.run_id).root), str(error))
+
+
+def _snapshot(store: Store, manifest: Manifest) -> Iterator[Finding]:
+    where = store.url(manifest.snapshot.key)
+    try:
+        digest = snapshot_digest(store, manifest.snapshot)
+    except (KeyMissing, LedgerBroken) as error:
+        yield Finding(where, str(error))
+        return
+    if digest != manifest.snapshot_digest:
+        yield Finding(where, "the snapshot is not the one of the manifest (its digest differs)")
+
+
+def _stage(
+    store: Store, keys: RunKeys, stage: Stage, sealed: File, manifest: Manifest
+) -> Iterator[Finding]:
+    """The entries of a stage against its sealed ledger, its totals and its parts."""
+    try:
+        with Ledger(store, keys, stage) as found:
+            digest = hashlib.sha256()
+            for line in read_lines(store, sealed):
+                entry = Entry.decode(line, where=store.url(sealed.key))
+                where = store.url(keys.entry(stage, entry.shard))
+                if entry.shard not in found.outcomes:
+                    yield Finding(where, "the entry is missing")
+                elif found.body(entry.shard) != line:
+                    yield Finding(where, "the entry is not the one that was sealed")
+                digest.update(line)
+                for part in entry.receipt.parts:
+                    yield from _file(store, File(key=part.key, size=part.size, sha256=part.sha256))
+            if found.totals != manifest.stages[stage]:
+                yield Finding(store.url(keys.ledger(stage)), f"the totals of stage {stage} differ")
+    except (KeyMissing, LedgerBroken) as error:
+        yield Finding(store.url(keys.ledger(stage)), str(error))
+
+
+def _file(store: Store, file: File) -> Iterator[Finding]:
+    found = file_at(store, file.key)
+    if found is None:
+        yield Finding(store.url(file.key), "the file is missing")
+    elif found.size != file.size:
+        yield Finding(store.url(file.key), f"the file has {found.size} bytes, not {file.size}")
+    elif found.sha256 != file.sha256:
+        yield Finding(store.url(file.key), "the file's checksum differs")

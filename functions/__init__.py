@@ -1,0 +1,1 @@
+"""The Lambda entry points of a job: one thin handler a file."""
