@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import field
 from typing import Any, Literal, TypeVar
@@ -399,6 +400,12 @@ class Job:
         if isinstance(self.sink, Csv):
             self.sink.sink_columns()
         return self
+
+    def with_limits(self, limits: Limits) -> Job:
+        """The same job within other limits."""
+        changed = copy(self)
+        changed.limits = limits
+        return changed
 
     def declaration(self) -> dict[str, Any]:
         """What a run is pinned to, as JSON: everything that shapes its plan or its bytes."""

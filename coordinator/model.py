@@ -221,6 +221,7 @@ class Answer(Document):
     bytes_in: int = 0
     bytes_out: int = 0
     seconds: float = 0.0
+    peak_memory_bytes: int = 0
 
 
 class PlanRef(Document):
@@ -297,7 +298,10 @@ class Totals(Document):
 
 
 class RunRecord(Document):
-    """`run.json`: who owns the run, how far it is, and everything it is pinned to."""
+    """`run.json`: who owns the run, how far it is, and everything it is pinned to.
+
+    `limits` are those of the job's limits that the present owner was asked to change.
+    """
 
     version: Literal[1] = 1
     job: str
@@ -313,6 +317,7 @@ class RunRecord(Document):
     inputs: tuple[str, ...]
     source_key: str | None = None
     hints: Hints = Hints()
+    limits: dict[str, Any] = {}
     listing: Listing | None = None
     plans: dict[Stage, PlanRef] = {}
     sealed: dict[Stage, File] = {}

@@ -6,8 +6,8 @@ the owner has ended, a new one takes over with the next epoch, and the old one i
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from coordinator.errors import (
@@ -44,6 +44,7 @@ class Claim:
     logical_time: float
     waves: int
     hints: Hints = NO_HINTS
+    limits: Mapping[str, Any] = field(default_factory=dict)
     source_key: str | None = None
 
 
@@ -77,6 +78,7 @@ def claim(store: Store, wanted: Claim, *, now: float, is_live: Callable[[str], b
         inputs=wanted.inputs,
         source_key=wanted.source_key,
         hints=wanted.hints,
+        limits=dict(wanted.limits),
         tenure=Tenure(after=0, waves=wanted.waves),
     )
     try:
@@ -99,6 +101,7 @@ def claim(store: Store, wanted: Claim, *, now: float, is_live: Callable[[str], b
         return found.model_copy(
             update={
                 "owner": wanted.owner,
+                "limits": dict(wanted.limits),
                 "epoch": found.epoch + 1,
                 "state": "running" if "map" in found.plans else "planning",
                 "tenure": Tenure(after=found.wave, waves=1),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from coordinator import runs
 from coordinator.costs import expected_shard_dollars, shard_dollars
-from coordinator.errors import LedgerBroken
+from coordinator.errors import LedgerBroken, RunStalled
 from coordinator.job import Job
 from coordinator.keys import RunKeys
 from coordinator.ledger import Ledger, failures, write_lines
@@ -23,7 +23,7 @@ from coordinator.model import (
     Tenure,
 )
 from coordinator.planning import child_of, read_index, write_plan
-from coordinator.reconcile import Complete, Facts, advance, decide
+from coordinator.reconcile import STALLED_WAVES, Complete, Facts, advance, decide
 from coordinator.sharding import partitions
 from coordinator.store import Store
 
@@ -63,12 +63,21 @@ class Finish:
 Next = FanOut | Finish
 
 
-def reconcile(store: Store, job: Job, run: RunRecord, *, attempt: str, redrives: int = 0) -> Next:
+def reconcile(
+    store: Store,
+    job: Job,
+    run: RunRecord,
+    *,
+    attempt: str,
+    redrives: int = 0,
+    failed: bool = False,
+) -> Next:
     """Compare what the plan wants with what the ledger has, and say what to do about it.
 
     Args:
         attempt: random; names the plans that this pass may write.
         redrives: how often the owner has been redriven; each one has one more wave.
+        failed: whether this pass follows an error of another step.
 
     Raises:
         Superseded: another owner has taken over.
@@ -78,12 +87,30 @@ def reconcile(store: Store, job: Job, run: RunRecord, *, attempt: str, redrives:
     while True:
         stage = current_stage(run)
         if stage is None:
-            return Finish(run)
+            return Finish(_count_failed_finish(store, run) if failed else run)
         with Ledger(store, RunKeys(run.job, run.run_id), stage) as found:
             ahead = _judge(store, job, run, found)
             if isinstance(ahead, FanOut):
                 return ahead
             run = _close_stage(store, job, run, found, attempt)
+
+
+def _count_failed_finish(store: Store, run: RunRecord) -> RunRecord:
+    """Let Publish be tried again a few times, not for ever.
+
+    Raises:
+        RunStalled: it has failed too often.
+    """
+    stalled = run.progress.stalled + 1
+    if stalled >= STALLED_WAVES:
+        raise RunStalled(
+            f"Run {run.run_id} is complete, but publishing it failed {stalled} times. "
+            "Its log says why; take the run up again."
+        )
+    progress = run.progress.model_copy(update={"stalled": stalled})
+    return runs.change_own(
+        store, run, lambda record: record.model_copy(update={"progress": progress})
+    )
 
 
 def current_stage(run: RunRecord) -> Stage | None:

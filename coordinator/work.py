@@ -119,6 +119,7 @@ def answer_of(entry: Entry) -> Answer:
         bytes_in=receipt.bytes_in,
         bytes_out=receipt.bytes_out,
         seconds=receipt.seconds,
+        peak_memory_bytes=receipt.peak_memory_bytes,
     )
 
 

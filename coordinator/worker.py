@@ -12,7 +12,6 @@ import signal
 import sys
 import time
 import uuid
-from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -80,11 +79,15 @@ def serve(orders: IO[bytes], answers: Any) -> None:
 def arrange(setup: Setup) -> Place:
     """Everything that the run's shards stand on, as `run.json` has it now."""
     loaded = load_job(setup.job_path)
-    loaded.job.limits = setup.limits
     store = FileStore(Path(setup.root))
     run = runs.read(store, RunKeys(loaded.job.name, setup.run_id))
-    return replace(
-        Place(store, FileInputs(), loaded.job, run, loaded.code_version, time.time),
+    return Place(
+        store,
+        FileInputs(),
+        loaded.job.with_limits(setup.limits),
+        run,
+        loaded.code_version,
+        time.time,
     )
 
 

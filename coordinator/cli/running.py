@@ -78,8 +78,7 @@ def run_command(
     began = time.monotonic()
     console = Console(stderr=True, highlight=False)
     loaded = load_job(reference)
-    job = loaded.job
-    job.limits = _limits(job.limits, shard_items)
+    job = loaded.job.with_limits(_limits(loaded.job.limits, shard_items))
     run_id = check_run_id(run_id) if run_id else new_run_id()
     count = workers or os.cpu_count() or 1
     store = FileStore(output)
@@ -117,7 +116,7 @@ def _run(
     request: Request, loaded: LoadedJob, workers: int, console: Console
 ) -> tuple[Published, bool]:
     """Execute the run under its lock; also tells whether it had been published before."""
-    store, job = request.store, loaded.job
+    store, job = request.store, request.job
     if not isinstance(store, FileStore):
         raise InputInvalid("A run on this machine needs a folder as its output.")
     keys = RunKeys(job.name, request.run_id)

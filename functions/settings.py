@@ -1,0 +1,51 @@
+"""What a function is told by its environment, read when it is first needed."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from coordinator.errors import JobInvalid
+from coordinator.loading import LoadedJob, load_job
+
+BUNDLE = Path(__file__).parent.parent
+
+
+class Settings(BaseModel):
+    """The environment of a job's functions, set by `infra/`.
+
+    `job_module` is the job's module, `jobs.wordcount`, in the bundle; or the path of a `.py`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    bucket: str = Field(alias="FANFOLD_BUCKET", min_length=3)
+    job_module: str = Field(alias="FANFOLD_JOB_MODULE", min_length=1)
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this function.
+
+    Raises:
+        JobInvalid: a variable is missing; deployed functions have them all.
+    """
+    try:
+        return Settings.model_validate(dict(os.environ))
+    except ValidationError as error:
+        names = ", ".join(str(problem["loc"][0]) for problem in error.errors())
+        raise JobInvalid(
+            f"The function's environment lacks {names}. Deploy the job again."
+        ) from error
+
+
+@cache
+def loaded_job() -> LoadedJob:
+    """The job that this function was deployed for."""
+    module = settings().job_module
+    if module.endswith(".py"):
+        return load_job(module)
+    return load_job(str(BUNDLE.joinpath(*module.split(".")).with_suffix(".py")))

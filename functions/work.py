@@ -1,0 +1,111 @@
+"""Work: one shard from the queue, and the answer to its token."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.batch import (
+    BatchProcessor,
+    EventType,
+    process_partial_response,
+)
+from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from coordinator.attempts import Again, Answered, attend
+from coordinator.errors import AttemptFailed
+from coordinator.model import Answer, Message
+from functions import answers, desk
+from functions.deadline import Deadline
+from functions.floor import dropped, place_of
+
+processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
+
+
+@desk.logger.inject_lambda_context(clear_state=True)
+@desk.tracer.capture_lambda_handler(capture_response=False)
+@desk.metrics.log_metrics
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """Work on the messages of an SQS batch; the mapping sends one at a time."""
+    deadline = Deadline(context.get_remaining_time_in_millis() / 1000)
+    response = process_partial_response(
+        event=event,
+        record_handler=lambda record: work(record, deadline),
+        processor=processor,
+        context=context,
+    )
+    return dict(response)
+
+
+def work(record: SQSRecord, deadline: Deadline) -> None:
+    """Try one message; an error leaves it in the queue.
+
+    Raises:
+        AttemptFailed: the message is to be received again, after its visibility timeout.
+    """
+    message = Message.decode(record.body.encode(), where="A message")
+    receives = int(record.attributes.approximate_receive_count or 1)
+    attempt = desk.new_attempt()
+    desk.logger.append_keys(
+        job=message.job,
+        run=message.run_id,
+        stage=message.stage,
+        shard=message.shard.id,
+        wave=message.wave,
+        epoch=message.epoch,
+        attempt=attempt,
+        receives=receives,
+    )
+    desk.metrics.set_default_dimensions(job=message.job)
+    place = place_of(message)
+    if (reason := dropped(place.run, message)) is not None:
+        desk.logger.info("dropped", extra={"reason": reason})
+        answers.failed(message, "Superseded", reason)
+        return
+    verdict = attend(
+        place,
+        message,
+        attempt=attempt,
+        receives=receives,
+        guard=deadline,
+        spread=random.random,
+    )
+    desk.count("Attempts", 1)
+    if isinstance(verdict, Answered):
+        _report(verdict.answer, fresh=verdict.answer.attempt == attempt)
+        answers.done(message, verdict.answer)
+        return
+    note = verdict.note
+    desk.logger.warning(
+        "attempt failed",
+        extra={"error": note.error, "reason": note.reason, "fate": note.fate.value},
+    )
+    if isinstance(verdict, Again):
+        answers.delay(record, verdict.delay_seconds)
+        raise AttemptFailed(f"Shard {note.shard} is tried again: {note.reason}")
+    desk.count_by_reason("ShardsFailed", note.error)
+    answers.failed(message, note.error, note.reason)
+
+
+def _report(answer: Answer, *, fresh: bool) -> None:
+    """Log and measure a shard's outcome; what an earlier attempt did was measured then."""
+    desk.logger.info(
+        answer.outcome,
+        extra={
+            "records_in": answer.records_in,
+            "quarantined": answer.quarantined,
+            "bytes_in": answer.bytes_in,
+            "seconds": answer.seconds,
+            "fresh": fresh,
+        },
+    )
+    if not fresh:
+        return
+    desk.count("ShardsDone" if answer.outcome == "done" else "ShardsSplit", 1)
+    desk.count("Records", answer.records_in)
+    desk.count("Bytes", answer.bytes_in, MetricUnit.Bytes)
+    desk.count("Quarantined", answer.quarantined)
+    desk.count("ShardSeconds", answer.seconds, MetricUnit.Seconds)
+    desk.count("PeakMemoryBytes", answer.peak_memory_bytes, MetricUnit.Bytes)
