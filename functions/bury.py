@@ -22,9 +22,7 @@ from functions.floor import dropped, place_of
 processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
 
 
-@desk.logger.inject_lambda_context(clear_state=True)
-@desk.tracer.capture_lambda_handler(capture_response=False)
-@desk.metrics.log_metrics
+@desk.entry_point
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Note and answer the messages of an SQS batch."""
     response = process_partial_response(

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import time
 import uuid
-from functools import cache
+from collections.abc import Callable
+from functools import cache, wraps
 from typing import TYPE_CHECKING, Any
 
 import boto3
 from aws_lambda_powertools import Logger, Metrics, Tracer, single_metric
 from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.config import Config
 
 from coordinator import runs
@@ -31,11 +33,30 @@ if TYPE_CHECKING:
 
 logger = Logger(service="fanfold", log_uncaught_exceptions=False)
 tracer = Tracer(service="fanfold")
-metrics = Metrics(namespace="Fanfold", service="fanfold")
+metrics = Metrics(namespace="Fanfold", service="")  # the job is the only dimension
 
 _CONFIG = Config(
     retries={"mode": "standard", "max_attempts": 5}, connect_timeout=5, read_timeout=30
 )
+
+
+Handler = Callable[[dict[str, Any], LambdaContext], dict[str, Any]]
+
+
+def entry_point(handler: Handler) -> Handler:
+    """Log, trace and measure a handler; what it measured is written even when it raises."""
+
+    @logger.inject_lambda_context(clear_state=True)
+    @tracer.capture_lambda_handler(capture_response=False)
+    @wraps(handler)
+    def observed(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+        try:
+            return handler(event, context)
+        finally:
+            if metrics.metric_set:
+                metrics.flush_metrics()
+
+    return observed  # type: ignore[no-any-return]
 
 
 @cache

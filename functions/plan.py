@@ -23,9 +23,7 @@ MOST_SHARDS = 10_000
 LIVE = frozenset({"RUNNING", "PENDING_REDRIVE"})
 
 
-@desk.logger.inject_lambda_context(clear_state=True)
-@desk.tracer.capture_lambda_handler(capture_response=False)
-@desk.metrics.log_metrics
+@desk.entry_point
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """One invocation of the state Plan.
 

@@ -12,9 +12,7 @@ from coordinator.publish import publish
 from functions import desk
 
 
-@desk.logger.inject_lambda_context(clear_state=True)
-@desk.tracer.capture_lambda_handler(capture_response=False)
-@desk.metrics.log_metrics
+@desk.entry_point
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """One invocation of the state Publish; may be repeated.
 

@@ -20,9 +20,7 @@ CONCURRENCY_FACTOR = 3
 CHILD_HOURS_LEAST = 6
 
 
-@desk.logger.inject_lambda_context(clear_state=True)
-@desk.tracer.capture_lambda_handler(capture_response=False)
-@desk.metrics.log_metrics
+@desk.entry_point
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """One invocation of the state Reconcile; see coordinator/run.asl.json for what it returns.
 

@@ -24,9 +24,7 @@ from functions.floor import dropped, place_of
 processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
 
 
-@desk.logger.inject_lambda_context(clear_state=True)
-@desk.tracer.capture_lambda_handler(capture_response=False)
-@desk.metrics.log_metrics
+@desk.entry_point
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Work on the messages of an SQS batch; the mapping sends one at a time."""
     deadline = Deadline(context.get_remaining_time_in_millis() / 1000)
