@@ -18,6 +18,8 @@ from coordinator.model import Answer, Message, Note
 from coordinator.store import Store
 from coordinator.work import Place, perform
 
+# Received so often with fewer notes than receives, a shard has killed its workers.
+KILLER_RECEIVES = 3
 BACKOFF_SECONDS = 1.0
 BACKOFF_MOST_SECONDS = 300.0
 
@@ -60,12 +62,6 @@ class Desk(Protocol):
     def clock(self) -> Callable[[], float]: ...
 
 
-class NeverTripped:
-    """A guard for work without a deadline."""
-
-    tripped = False
-
-
 def attend(
     place: Place,
     message: Message,
@@ -83,7 +79,8 @@ def attend(
     """
     began = place.clock()
     try:
-        return Answered(perform(place, message, attempt=attempt, guard=guard))
+        killer = receives >= KILLER_RECEIVES and _failures(place, message) < receives - 1
+        return Answered(perform(place, message, attempt=attempt, guard=guard, killer=killer))
     except FanfoldError as caught:
         error = caught
     except Exception as caught:  # noqa: BLE001  whatever breaks an attempt is noted
@@ -96,6 +93,12 @@ def attend(
     if error.fate is Fate.RETRY and receives < place.job.limits.attempts:
         return Again(note, backoff_seconds(receives, spread()))
     return Failed(note)
+
+
+def _failures(place: Place, message: Message) -> int:
+    """How many attempts at this message ended with a note; the others died without one."""
+    note = ledger.find_note(place.store, place.keys, message.stage, message.shard.id, message.wave)
+    return note.failures if note else 0
 
 
 def note_of(

@@ -407,6 +407,13 @@ class Job:
         changed.limits = limits
         return changed
 
+    def with_map(self, function: Callable[..., Any]) -> Job:
+        """The same job with another map of one record."""
+        changed = copy(self)
+        changed.form = "map"
+        changed.map_function = function
+        return changed
+
     def declaration(self) -> dict[str, Any]:
         """What a run is pinned to, as JSON: everything that shapes its plan or its bytes."""
         limits = self.limits.model_dump()

@@ -41,9 +41,10 @@ class Outlet(Protocol):
 
 
 class Refuse(Protocol):
-    """Takes a quarantined record: object, offset in bytes, number in its object, reason."""
+    """Takes a quarantined record: object, offset in bytes, its number in an object that is cut
+    by record numbers, and the reason."""
 
-    def __call__(self, key: str, offset: int, number: int, reason: str, /) -> None: ...
+    def __call__(self, key: str, offset: int, number: int | None, reason: str, /) -> None: ...
 
 
 class MapShard:
@@ -227,8 +228,10 @@ class MapShard:
         refused = [*batch.refused, *refusals]
         if refused:
             self.quarantined += len(refused)
+            key = batch.slice.key
+            numbered = not self.reader.cuts_bytes(key)
             for offset, number, reason in places(batch, refused):
-                self.refuse(batch.slice.key, offset, number, reason)
+                self.refuse(key, offset, number if numbered else None, reason)
 
     def _stop_before(self, batch: Batch) -> None:
         """Leave everything from this batch on for others."""

@@ -178,7 +178,7 @@ def change(store: Store, keys: RunKeys, edit: Callable[[RunRecord], RunRecord]) 
 
 
 def change_own(store: Store, run: RunRecord, edit: Callable[[RunRecord], RunRecord]) -> RunRecord:
-    """`change`, for the owner of this epoch only.
+    """`change`, for the run's owner only. An owner that is given the run anew keeps its name.
 
     Raises:
         Superseded: another owner has taken over.
@@ -186,7 +186,7 @@ def change_own(store: Store, run: RunRecord, edit: Callable[[RunRecord], RunReco
     keys = RunKeys(run.job, run.run_id)
 
     def guarded(found: RunRecord) -> RunRecord:
-        if (found.owner, found.epoch) != (run.owner, run.epoch):
+        if found.owner != run.owner:
             raise Superseded(
                 f"Run {run.run_id} of job {run.job} now belongs to {found.owner} "
                 f"(epoch {found.epoch}); this one, of epoch {run.epoch}, ends."
@@ -203,3 +203,19 @@ def exists(store: Store, keys: RunKeys) -> bool:
     except KeyMissing:
         return False
     return True
+
+
+def cancel(store: Store, keys: RunKeys) -> RunRecord:
+    """Mark a run as cancelled: workers stop, messages of its epoch are dropped, the ledger stays.
+    Taking it up again begins a new epoch.
+
+    Raises:
+        KeyMissing: there is no such run.
+    """
+
+    def mark(found: RunRecord) -> RunRecord:
+        if found.state == "published":
+            return found
+        return found.model_copy(update={"state": "cancelled"})
+
+    return change(store, keys, mark)

@@ -121,3 +121,10 @@ def partitions(total_bytes: int, limits: Limits) -> int:
     """How many shards the reduce stage has. It depends on nothing but the inputs' size, so that
     the order of a result is the same however the map stage is cut."""
     return max(1, min(limits.partitions, -(-total_bytes // limits.reduce_bytes)))
+
+
+def slice_bytes(piece: Slice) -> int:
+    """The bytes that a slice stands for; an object cut by records counts with its first slice."""
+    if piece.unit == "bytes":
+        return piece.stop - piece.start
+    return piece.size if piece.start == 0 else 0

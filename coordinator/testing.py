@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from coordinator.attempts import Again, Answered, NeverTripped, attend
+from coordinator.attempts import Again, Answered, attend
 from coordinator.errors import ShardError
 from coordinator.job import Csv, Job
 from coordinator.keys import RunKeys
@@ -24,7 +24,7 @@ from coordinator.local import Request, Watch, run
 from coordinator.model import Answer, Hints, Manifest, Message, Note, RunRecord, Stage
 from coordinator.store import Inputs, Store
 from coordinator.store.memory import MemoryInputs, MemoryStore
-from coordinator.work import Place
+from coordinator.work import NEVER, Place
 
 
 class Quiet:
@@ -66,7 +66,7 @@ class InlineCrew:
                 message,
                 attempt=f"{next(self._attempts):016x}",
                 receives=receives,
-                guard=NeverTripped(),
+                guard=NEVER,
                 spread=lambda: 0.0,
             )
             if isinstance(verdict, Again):

@@ -127,6 +127,9 @@ def _take_wave(store: Store, run: RunRecord, redrives: int) -> RunRecord:
         if redrives > found.tenure.redrives:
             update["tenure"] = Tenure(after=found.wave, waves=1, redrives=redrives)
             update["progress"] = Progress()
+            if found.state == "cancelled":
+                update["state"] = "running"
+                update["epoch"] = found.epoch + 1
         return found.model_copy(update=update)
 
     return runs.change_own(store, run, next_wave)

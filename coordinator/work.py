@@ -13,7 +13,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any
 
 from pydantic_core import from_json
@@ -45,11 +45,13 @@ from coordinator.model import (
     ShardRef,
     Slice,
 )
+from coordinator.pacing import pieces
 from coordinator.planning import read_shard
-from coordinator.sharding import partitions
+from coordinator.sharding import partitions, slice_bytes
 from coordinator.shuffle import Gather, Scatter, segment_range
 from coordinator.sinks import encode_json, encoder_of, extension_of, preamble_of
-from coordinator.sources import reader_of
+from coordinator.sources import Reader, reader_of
+from coordinator.splitting import Slices, spread, walk, without_model
 from coordinator.store import Inputs, Readable, Store, Writer
 
 COPY_BYTES = 1024 * 1024
@@ -74,19 +76,22 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What an attempt has to commit."""
+    """What an attempt has to commit: with children, the shard was split."""
 
     receipt: Receipt
     covered: tuple[Slice, ...] = ()
-    rest: tuple[Slice, ...] = ()
+    children: tuple[Slices, ...] = ()
 
 
-def perform(place: Place, message: Message, *, attempt: str, guard: Guard) -> Answer:
+def perform(
+    place: Place, message: Message, *, attempt: str, guard: Guard, killer: bool = False
+) -> Answer:
     """Do a shard, unless it has an entry already, and commit it.
 
     Args:
         attempt: random; names the parts of this attempt.
         guard: trips when the shard has to stop at a record boundary and split off its rest.
+        killer: whether earlier attempts at this shard have died of it.
 
     Raises:
         FanfoldError: with the fate of the shard; nothing was committed.
@@ -96,7 +101,9 @@ def perform(place: Place, message: Message, *, attempt: str, guard: Guard) -> An
     if standing is None:
         shard = read_shard(place.store, keys, stage, message.shard)
         began = place.clock()
-        done = _execute(place, message, shard, attempt, guard)
+        done = _dissect(place, shard, attempt) if killer else None
+        if done is None:
+            done = _execute(place, message, shard, attempt, guard)
         seconds = place.clock() - began
         if seconds > ATTEMPT_HOURS * 3600:
             raise AttemptFailed(
@@ -130,11 +137,11 @@ def _entry(ref: ShardRef, stage: Any, done: Done, seconds: float) -> Entry:
     return Entry(
         shard=ref.id,
         stage=stage,
-        outcome="split" if done.rest else "done",
+        outcome="split" if done.children else "done",
         digest=ref.digest,
         receipt=receipt,
         covered=done.covered,
-        children=(done.rest,) if done.rest else (),
+        children=done.children,
     )
 
 
@@ -185,9 +192,10 @@ class MapAttempt:
                         job.limits.buffer_bytes,
                     )
                 )
+            reader = reader_of(job.source, place.inputs, job.limits.record_bytes, plan.header)
             mapped = MapShard(
                 job,
-                reader_of(job.source, place.inputs, job.limits.record_bytes, plan.header),
+                reader,
                 self.shard.slices,
                 outlet=self if self.scatter is None else self.scatter,
                 refuse=self.refuse,
@@ -214,7 +222,7 @@ class MapAttempt:
                 quarantine=refused,
             ),
             covered=mapped.covered,
-            rest=mapped.rest,
+            children=_cut_rest(job, reader, mapped),
         )
 
     def take(self, outputs: Iterable[Any]) -> None:
@@ -232,12 +240,14 @@ class MapAttempt:
             self._writer().write(body)
         return []
 
-    def refuse(self, key: str, offset: int, number: int, reason: str) -> None:
+    def refuse(self, key: str, offset: int, number: int | None, reason: str) -> None:
         """Quarantine a record: where it lies and why, nothing of its contents."""
         if self.quarantine is None:
             name = self.place.keys.quarantine("map", self.shard.id, self.attempt)
             self.quarantine = self.files.enter_context(self.place.store.writer(name))
         line = {"key": key, "offset": offset, "record": number, "reason": reason}
+        if number is None:
+            del line["record"]
         self.quarantine.write(encode_json(line) + b"\n")
 
     def _writer(self) -> Writer:
@@ -268,16 +278,57 @@ class MapAttempt:
         return length, crc
 
 
+def _cut_rest(job: Job, reader: Reader, mapped: MapShard) -> tuple[Slices, ...]:
+    """What a shard stopped before, as children."""
+    if not mapped.rest:
+        return ()
+    done = sum(map(slice_bytes, mapped.covered))
+    left = sum(map(slice_bytes, mapped.rest))
+    return spread(mapped.rest, pieces(done, left), reader, anywhere=job.form != "map_batch")
+
+
+def _dissect(place: Place, shard: Shard, attempt: str) -> Done | None:
+    """Take apart a shard that kills its workers, running no code of the job's: cut it into
+    children, or, when one record is left, quarantine that. None where there is nothing to cut."""
+    job = place.job
+    if not shard.slices or not job.splittable:
+        return None
+    plan = place.run.plans["map"]
+    reader = reader_of(
+        without_model(job.source), place.inputs, job.limits.record_bytes, plan.header
+    )
+    walked = walk(job, reader, shard.slices)
+    if walked.children:
+        return Done(
+            Receipt(attempt=attempt, code_version=place.code_version), children=walked.children
+        )
+    if not walked.records:
+        return None
+    refusing = job.with_map(_refuse_killer)
+    refusing.source = without_model(job.source)
+    return MapAttempt(replace(place, job=refusing), shard, attempt).run(NEVER)
+
+
+def _refuse_killer(record: object) -> Iterator[object]:
+    raise PoisonRecord("it killed its worker")
+
+
+class PoisonRecord(ValueError):
+    """A record that ended every process that mapped it."""
+
+
+class _Never:
+    """A guard for what has no deadline."""
+
+    tripped = False
+
+
+NEVER = _Never()
+
+
 def partition_count(run: RunRecord, job: Job) -> int:
     """The number of reduce shards, from what the run is pinned to."""
     return partitions(run.plans["map"].bytes, job.limits)
-
-
-def slice_bytes(piece: Slice) -> int:
-    """The bytes that a slice stands for; an object cut by records counts with its first slice."""
-    if piece.unit == "bytes":
-        return piece.stop - piece.start
-    return piece.size if piece.start == 0 else 0
 
 
 # ------------------------------------------------------------------------------------------------

@@ -18,14 +18,14 @@ from typing import IO, Any
 from pydantic_core import from_json, to_json
 
 from coordinator import runs
-from coordinator.attempts import Again, Answered, NeverTripped, Verdict, attend
+from coordinator.attempts import Again, Answered, Verdict, attend
 from coordinator.job import Limits
 from coordinator.keys import RunKeys
 from coordinator.loading import load_job
 from coordinator.model import Document, Message
 from coordinator.store.file import FileStore
 from coordinator.store.file_inputs import FileInputs
-from coordinator.work import Place
+from coordinator.work import NEVER, Place
 
 
 class Setup(Document):
@@ -70,7 +70,7 @@ def serve(orders: IO[bytes], answers: Any) -> None:
             order.message,
             attempt=uuid.uuid4().hex[:16],
             receives=order.receives,
-            guard=NeverTripped(),
+            guard=NEVER,
             spread=random.random,
         )
         answers.write(encode_verdict(verdict) + b"\n")

@@ -118,7 +118,7 @@ def owned_run(reference: dict[str, Any]) -> RunRecord:
     """
     keys = RunKeys(reference["job"], reference["run_id"])
     run = runs.read(store(), keys)
-    if (run.owner, run.epoch) != (reference["owner"], reference["epoch"]):
+    if run.owner != reference["owner"]:
         raise Superseded(
             f"Run {run.run_id} of job {run.job} now belongs to {run.owner} (epoch {run.epoch})."
         )

@@ -32,7 +32,7 @@ from coordinator.errors import (
 
 OWN_DIRECTORY = ".fanfold"
 READ_ONLY = os.O_RDONLY | os.O_CLOEXEC
-PLACE_ATTEMPTS = 10
+PLACE_ATTEMPTS = 100
 
 _CREATE_ONLY = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _LOCK_FILE = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
@@ -262,8 +262,8 @@ def fill(fd: int, body: bytes, now_ns: int, *, later_than_ns: int = 0) -> os.sta
 
 
 def make_parent(path: str) -> None:
-    """Make the folder of a path; it may be missing all the same, if another process prunes."""
-    with suppress(FileNotFoundError):
+    """Make the folder of a path. It may be missing all the same: other processes prune."""
+    with suppress(FileNotFoundError, FileExistsError):
         os.makedirs(os.path.dirname(path), exist_ok=True)
 
 

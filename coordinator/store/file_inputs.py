@@ -71,13 +71,14 @@ class FileInputs:
             fd = os.open(pinned.key, _READ_ONLY)
         except OSError as error:
             raise _not_opened(pinned, error) from error
-        stream = _PinnedStream(io.FileIO(fd), pinned)
         try:
-            stream.begin(start)
+            if _etag(os.fstat(fd)) != pinned.etag:
+                raise _changed(pinned)
+            os.lseek(fd, start, os.SEEK_SET)
         except BaseException:
-            stream.abandon()
+            os.close(fd)
             raise
-        return stream
+        return _PinnedStream(io.FileIO(fd), pinned)
 
     # -- finding ---------------------------------------------------------------------------------
 
@@ -132,16 +133,11 @@ class FileInputs:
 
 
 class _PinnedStream:
-    """A `Readable` of a file, unbuffered, that must be the pinned one at open and at close."""
+    """A `Readable` of a file, unbuffered, that must still be the pinned one at close."""
 
     def __init__(self, file: io.FileIO, pinned: Pinned) -> None:
         self._file = file
         self._pinned = pinned
-
-    def begin(self, start: int) -> None:
-        if _etag(os.fstat(self._file.fileno())) != self._pinned.etag:
-            raise _changed(self._pinned)
-        self._file.seek(start)
 
     def read(self, size: int = -1, /) -> bytes:
         if size < 0:
@@ -165,10 +161,6 @@ class _PinnedStream:
             raise _not_opened(self._pinned, error) from error
         if not _etag(read) == _etag(there) == self._pinned.etag:
             raise _changed(self._pinned)
-
-    def abandon(self) -> None:
-        """Close without a check."""
-        self._file.close()
 
 
 # ------------------------------------------------------------------------------------------------
