@@ -24,7 +24,7 @@ from coordinator.job import Csv, Job
 from coordinator.keys import RunKeys
 from coordinator.model import File, Listing, Pinned, PlanRef, RunRecord, Shard, ShardRef, Stage
 from coordinator.sharding import can_cut, count_shards, first_cut, fit, shards
-from coordinator.sources import reader_of
+from coordinator.sources import FullReads, reader_of
 from coordinator.store import Inputs, Store
 
 CHUNK_OBJECTS = 20_000
@@ -133,14 +133,12 @@ def _plan_snapshot(
 
 
 def _find_header(store: Store, inputs: Inputs, job: Job, snapshot: File) -> tuple[str, ...] | None:
-    """The header that all objects of a Csv source share: that of the first that is not empty."""
-    if not isinstance(job.source, Csv):
+    """The header that all objects of a Csv source share: that of the first that has one."""
+    if not isinstance(job.source, Csv) or job.source.columns is not None:
         return None
     reader = reader_of(job.source, inputs, job.limits.record_bytes)
-    for pinned in read_snapshot(store, snapshot):
-        if pinned.size:
-            return reader.header(pinned)
-    return None
+    with_bytes = (pinned for pinned in read_snapshot(store, snapshot) if pinned.size)
+    return next(filter(None, map(reader.header, with_bytes)), None)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -274,7 +272,7 @@ def _read_rows(store: Store, file: File) -> Iterator[Row]:
 def _read_lines(store: Store, file: File) -> Iterator[bytes]:
     with (
         closing(store.open(file.key)) as stream,
-        gzip.GzipFile(fileobj=cast("Any", stream), mode="rb") as zipped,
+        gzip.GzipFile(fileobj=cast("Any", FullReads(stream)), mode="rb") as zipped,
     ):
         try:
             yield from io.BufferedReader(cast("Any", zipped))

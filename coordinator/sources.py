@@ -14,7 +14,7 @@ import sys
 import zlib
 from abc import ABC, abstractmethod
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -27,11 +27,14 @@ from coordinator.job import Csv, JsonLines, Lines, Object, Objects, Source
 from coordinator.lines import CHUNK_BYTES, NO_STOP, Block, Read, blocks, first_byte_read
 from coordinator.model import Pinned, Slice
 from coordinator.sharding import can_cut, is_compressed
-from coordinator.store import Inputs
+from coordinator.store import Inputs, Readable
 
 BOM = b"\xef\xbb\xbf"
 ROWS_A_BATCH = 2000
 NOT_DECOMPRESSIBLE = "can't be decompressed to its end"
+
+# `record_bytes` is our limit; the csv module's own would refuse cells over 128 KiB.
+csv.field_size_limit(sys.maxsize)
 
 
 @dataclass(slots=True)
@@ -107,8 +110,8 @@ class Reader(ABC):
         self.record_bytes = record_bytes
 
     @abstractmethod
-    def batches(self, piece: Slice) -> Iterator[Batch]:
-        """The records of a slice, in order.
+    def batches(self, piece: Slice) -> Generator[Batch, None, None]:
+        """The records of a slice, in order. Closing it early checks the object all the same.
 
         Raises:
             InputChanged: the object is not as pinned.
@@ -142,7 +145,7 @@ def reader_of(
 class ObjectReader(Reader):
     """Every object is one record."""
 
-    def batches(self, piece: Slice) -> Iterator[Batch]:
+    def batches(self, piece: Slice) -> Generator[Batch, None, None]:
         pinned = piece.pinned
         record = Object(pinned.key, pinned.size, lambda: self.inputs.open(pinned, 0, pinned.size))
         yield Batch(piece, [record], 1, lambda: (0,), piece.size)
@@ -151,34 +154,39 @@ class ObjectReader(Reader):
 class TextReader(Reader):
     """Records are lines: shared by everything that can be cut at newlines."""
 
-    def batches(self, piece: Slice) -> Iterator[Batch]:
+    def batches(self, piece: Slice) -> Generator[Batch, None, None]:
         ordinal = 0
-        for block in self.blocks(piece):
-            batch = self._numbered(self._batch(piece, block), ordinal)
-            ordinal += batch.units
-            if piece.unit == "records":
-                if 0 <= piece.stop <= batch.ordinal:
-                    return
-                batch = _within(batch, piece)
-            if batch.units:
-                yield batch
+        with closing(self.blocks(piece)) as found:
+            for block in found:
+                batch = self._numbered(self._batch(piece, block), ordinal)
+                ordinal += batch.units
+                if piece.unit == "records":
+                    if 0 <= piece.stop <= batch.ordinal:
+                        return
+                    batch = _within(batch, piece)
+                if batch.units:
+                    yield batch
 
-    def blocks(self, piece: Slice) -> Iterator[Block]:
-        """The blocks of a slice; those of a compressed object have decompressed offsets."""
+    def blocks(self, piece: Slice) -> Generator[Block, None, None]:
+        """The blocks of a slice; those of a compressed object have decompressed offsets.
+
+        Closing it early tells, as its end does, whether the object is still as pinned.
+        """
+        most = self.record_bytes + len(BOM)  # a mark counts for nothing; `decode` is exact
         if is_compressed(piece.key):
             if not self._decompresses(piece):
                 yield Block(0, None, -1)
                 return
             with closing(self.inputs.open(piece.pinned, 0, piece.size)) as stream:
                 read = _decompressor(piece.key, stream)
-                yield from blocks(read, 0, NO_STOP, self.record_bytes)
+                yield from blocks(read, 0, NO_STOP, most)
             return
         whole = piece.unit == "records"
         start, stop = (0, NO_STOP) if whole else (piece.start, piece.stop)
         with closing(
             self.inputs.open(piece.pinned, first_byte_read(start), min(stop, piece.size))
         ) as stream:
-            yield from blocks(stream.read, start, stop, self.record_bytes)
+            yield from blocks(stream.read, start, stop, most)
 
     def _decompresses(self, piece: Slice) -> bool:
         """Whether a compressed object can be read to its last byte. Known before its first record
@@ -217,7 +225,7 @@ class TextReader(Reader):
 
     def too_long(self, lines: Sequence[bytes] | Sequence[str], data: bytes) -> bool:
         """Whether a line of the block may be longer than a record may be."""
-        return len(data) > self.record_bytes and max(map(len, lines)) * 4 > self.record_bytes
+        return len(data) > self.record_bytes and max(map(len, lines)) * 4 + 1 > self.record_bytes
 
 
 class LineReader(TextReader):
@@ -307,7 +315,7 @@ class CsvLineReader(TextReader):
         batch.index = []
         skip = 1 if first and self.table.has_header else 0
         if skip:
-            self.table.check_header(self._row(batch, lines[0], 0), batch.slice.key)
+            self.table.check_header(self._row_or_refusal(batch, lines[0], 0), batch.slice.key)
         rows = self._rows(batch, lines, skip)
         for unit in range(skip, len(lines)):
             row = (
@@ -367,10 +375,12 @@ class RowReader(TextReader):
     def decode(self, batch: Batch, data: bytes, *, first: bool) -> None:
         raise NotImplementedError  # rows do not end with blocks: `batches` is this reader's own
 
-    def batches(self, piece: Slice) -> Iterator[Batch]:
-        csv.field_size_limit(sys.maxsize)
+    def batches(self, piece: Slice) -> Generator[Batch, None, None]:
         whole = piece.model_copy(update={"unit": "records", "start": 0, "stop": -1})
-        rows = _Rows(self, self.blocks(whole))
+        with closing(self.blocks(whole)) as found:
+            yield from self._row_batches(piece, _Rows(self, found))
+
+    def _row_batches(self, piece: Slice, rows: _Rows) -> Iterator[Batch]:
         ordinal = 0
         awaiting_header = self.table.has_header
         while True:
@@ -380,7 +390,7 @@ class RowReader(TextReader):
                 starts.append(rows.row_start)
                 unit = batch.units
                 batch.units += 1
-                if awaiting_header and not isinstance(row, str):
+                if awaiting_header and row != NOT_DECOMPRESSIBLE:
                     self.table.check_header(row, piece.key)
                     awaiting_header = False
                 else:
@@ -468,12 +478,17 @@ class Table:
         self.validate = model.__pydantic_validator__.validate_python if model is not None else None
         self.optional = optional_names(model)
 
-    def check_header(self, row: list[str], key: str) -> None:
+    def check_header(self, row: list[str] | str, key: str) -> None:
         """Hold an object's header against the plan's; the first one read sets it.
 
         Raises:
-            SourceContradicted: they differ.
+            SourceContradicted: they differ, or it can't be read (a str says why).
         """
+        if isinstance(row, str):
+            raise SourceContradicted(
+                f"The header of {key} can't be read ({row}). Correct it, or name the columns: "
+                "Csv(columns=(...))."
+            )
         found = tuple(row)
         if self.columns is None:
             self.columns = found
@@ -518,29 +533,32 @@ def optional_names(model: type[BaseModel] | None) -> tuple[str, ...]:
 
 
 def read_header(reader: TextReader, source: Csv, pinned: Pinned) -> tuple[str, ...] | None:
-    """The header line of an object; None where the columns are declared or it is empty.
+    """The header line of an object; None where the columns are declared, or there is no line to
+    read: it is empty, or can't be decompressed.
 
     Raises:
         SourceContradicted: its first line can't be read as a header.
     """
     if source.columns is not None:
         return None
-    for block in reader.blocks(Slice.whole(pinned)):
-        try:
-            text = (block.data or b"").removeprefix(BOM).decode(source.encoding)
-            row = next(
-                csv.reader(io.StringIO(text, newline=""), delimiter=source.delimiter, strict=True),
-                [],
-            )
-        except (UnicodeDecodeError, csv.Error):
-            row = []
-        if not row or len(set(row)) != len(row):
-            raise SourceContradicted(
-                f"{pinned.key} does not begin with a header of distinct column names; "
-                "correct it, or name them: Csv(columns=(...))."
-            )
-        return tuple(row)
-    return None
+    with closing(reader.blocks(Slice.whole(pinned))) as found:
+        block = next(found, None)
+    if block is None or block.length < 0:
+        return None
+    try:
+        text = (block.data or b"").removeprefix(BOM).decode(source.encoding)
+        row = next(
+            csv.reader(io.StringIO(text, newline=""), delimiter=source.delimiter, strict=True),
+            [],
+        )
+    except (UnicodeDecodeError, csv.Error):
+        row = []
+    if not row or len(set(row)) != len(row):
+        raise SourceContradicted(
+            f"{pinned.key} does not begin with a header of distinct column names; "
+            "correct it, or name them: Csv(columns=(...))."
+        )
+    return tuple(row)
 
 
 def raw_lines(data: bytes, *, first: bool) -> list[bytes]:
@@ -594,11 +612,27 @@ def _within(batch: Batch, piece: Slice) -> Batch:
     return batch
 
 
-def _decompressor(key: str, stream: object) -> Read:
+def _decompressor(key: str, stream: Readable) -> Read:
     """The read function of a decompressed stream."""
+    full = cast("Any", FullReads(stream))
     if key.lower().endswith(".gz"):
-        return gzip.GzipFile(fileobj=cast("Any", stream), mode="rb").read
-    return bz2.BZ2File(cast("Any", stream), mode="rb").read
+        return gzip.GzipFile(fileobj=full, mode="rb").read
+    return bz2.BZ2File(full, mode="rb").read
+
+
+class FullReads:
+    """A stream that gives all that is asked for: gzip takes a short read for a broken header."""
+
+    def __init__(self, stream: Readable) -> None:
+        self._stream = stream
+
+    def read(self, size: int) -> bytes:
+        """Exactly `size` bytes, fewer only at the end."""
+        pieces = []
+        while size and (piece := self._stream.read(size)):
+            pieces.append(piece)
+            size -= len(piece)
+        return b"".join(pieces)
 
 
 def places(batch: Batch, refusals: Iterable[tuple[int, str]]) -> Iterator[tuple[int, int, str]]:
