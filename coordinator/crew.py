@@ -1,12 +1,13 @@
 """The crew of one machine: worker processes, and the queue that feeds them.
 
 It behaves as the queue on AWS does: a message whose worker died is received again, one that failed
-retryably comes back after a delay, and one received too often is buried with a note.
+retryably comes back after a delay, and one received too often is buried with a note. At the end of
+a wave, idle workers help: a shard far behind is told to split off its rest, and one that can't be
+split is begun a second time by an idle worker. The first entry wins.
 """
 
 from __future__ import annotations
 
-import heapq
 import os
 import selectors
 import signal
@@ -14,21 +15,24 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Self
 
 from coordinator.attempts import Desk, bury
-from coordinator.errors import AttemptFailed
+from coordinator.errors import AttemptFailed, RunCancelled
 from coordinator.local import Watch
 from coordinator.model import Answer, Message, Note, RunRecord
+from coordinator.pacing import is_skewed
+from coordinator.queueing import WaveQueue
 from coordinator.worker import Order, Setup, decode_verdict
 
 DEEPEST = 16
 BRIEF_SECONDS = 0.05
 GRACE_SECONDS = 5.0
 FUTILE_STARTS = 3
+LOOK_SECONDS = 0.5
+STRAGGLER_SECONDS = 2.0
 
 
 @dataclass(slots=True)
@@ -41,23 +45,47 @@ class Hand:
     held: deque[Order] = field(default_factory=deque)
     unread: bytes = b""
     answers: int = 0
+    began: float = 0.0
+    hurried: bool = False
 
     def close_pipes(self) -> None:
+        """Let go of the worker; it ends when it has read all."""
         os.close(self.orders_fd)
         os.close(self.answers_fd)
 
+    def begin_next(self, now: float) -> None:
+        """The order in front is being worked on from now."""
+        self.began = now
+        self.hurried = False
+
 
 class ProcessCrew:
-    """Worker processes of one run. Use as a context manager; leaving it ends them."""
+    """Worker processes of one run. Use as a context manager; leaving it ends them.
 
-    def __init__(self, setup: Setup, desk: Desk, workers: int) -> None:
+    Args:
+        splittable: whether shards of the map stage may be split.
+        is_cancelled: asked now and then while a wave goes on.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        desk: Desk,
+        workers: int,
+        *,
+        splittable: bool,
+        is_cancelled: Callable[[], bool],
+    ) -> None:
         self.setup = setup
         self.desk = desk
         self.attempts = setup.limits.attempts
+        self.splittable = splittable
+        self.is_cancelled = is_cancelled
         self._hands: list[Hand] = []
         self._selector = selectors.DefaultSelector()
         self._futile_starts = 0
         self._seconds_a_shard = 1.0
+        self._looked = time.monotonic()
         for _ in range(workers):
             self._hire()
 
@@ -68,14 +96,20 @@ class ProcessCrew:
         self.close()
 
     def work(self, run: RunRecord, messages: Sequence[Message], watch: Watch) -> None:
-        """Have every message answered or failed."""
-        wave = _Wave(messages)
+        """Have every message answered or failed.
+
+        Raises:
+            RunCancelled: the run was cancelled meanwhile.
+        """
+        wave = WaveQueue(messages)
         while wave.open:
-            wave.ripen(time.monotonic())
+            now = time.monotonic()
+            wave.ripen(now)
             for hand in self._hands:
-                self._feed(hand, wave)
-            for key, _ in self._selector.select(wave.patience(time.monotonic())):
+                self._feed(hand, wave, now)
+            for key, _ in self._selector.select(min(wave.patience(now), LOOK_SECONDS)):
                 self._listen(key.data, wave, watch)
+            self._look_around(wave)
 
     def close(self) -> None:
         """End all workers; what they were at is not committed."""
@@ -94,44 +128,88 @@ class ProcessCrew:
 
     # -- feeding ---------------------------------------------------------------------------------
 
-    def _feed(self, hand: Hand, wave: _Wave) -> None:
+    def _feed(self, hand: Hand, wave: WaveQueue, now: float) -> None:
         """Keep a worker supplied: a few orders ahead while shards are brief, else one."""
         depth = 1
         if self._seconds_a_shard < BRIEF_SECONDS:
             depth = max(1, min(DEEPEST, len(wave.ready) // (2 * len(self._hands))))
-        lines = []
-        while wave.ready and len(hand.held) < depth:
-            order = wave.ready.popleft()
-            hand.held.append(order)
-            lines.append(order.encode() + b"\n")
-        if lines:
-            try:
-                _write_all(hand.orders_fd, b"".join(lines))
-            except BrokenPipeError:
-                return  # it has died: `_listen` sees its pipe closed
+        orders: list[Order] = []
+        while wave.ready and len(hand.held) + len(orders) < depth:
+            orders.append(wave.ready.popleft())
+        if orders:
+            self._send(hand, orders, now)
 
-    def _listen(self, hand: Hand, wave: _Wave, watch: Watch) -> None:
+    def _send(self, hand: Hand, orders: list[Order], now: float) -> None:
+        if not hand.held:
+            hand.begin_next(now)
+        hand.held.extend(orders)
+        try:
+            _write_all(hand.orders_fd, b"".join(order.encode() + b"\n" for order in orders))
+        except BrokenPipeError:
+            return  # it has died: `_listen` sees its pipe closed
+
+    def _listen(self, hand: Hand, wave: WaveQueue, watch: Watch) -> None:
         chunk = os.read(hand.answers_fd, 65536)
         if not chunk:
             self._replace(hand, wave, watch)
             return
+        now = time.monotonic()
         *lines, hand.unread = (hand.unread + chunk).split(b"\n")
         for line in lines:
             order = hand.held.popleft()
+            hand.begin_next(now)
             hand.answers += 1
             self._futile_starts = 0
-            verdict = decode_verdict(line)
-            if "answered" in verdict:
-                answer = Answer.model_validate(verdict["answered"])
-                self._seconds_a_shard += (answer.seconds - self._seconds_a_shard) / 8
-                wave.close_one()
-                watch.answered(answer)
-            elif "again" in verdict:
-                wave.delay(order, time.monotonic() + verdict["delay_seconds"])
-                watch.retried(Note.model_validate(verdict["again"]))
-            else:
-                wave.close_one()
-                watch.failed(Note.model_validate(verdict["failed"]))
+            if wave.wants(order):
+                self._take(line, order, wave, watch, now)
+
+    def _take(self, line: bytes, order: Order, wave: WaveQueue, watch: Watch, now: float) -> None:
+        """Act on a verdict about an order that is still open."""
+        verdict = decode_verdict(line)
+        if "answered" in verdict:
+            answer = Answer.model_validate(verdict["answered"])
+            self._seconds_a_shard += (answer.seconds - self._seconds_a_shard) / 8
+            wave.close(order, seconds=answer.seconds)
+            watch.answered(answer)
+        elif "again" in verdict:
+            wave.delay(order, now + verdict["delay_seconds"])
+            watch.retried(Note.model_validate(verdict["again"]))
+        else:
+            wave.close(order)
+            watch.failed(Note.model_validate(verdict["failed"]))
+
+    # -- looking around --------------------------------------------------------------------------
+
+    def _look_around(self, wave: WaveQueue) -> None:
+        """Now and then: is the run cancelled, and can idle workers help?"""
+        now = time.monotonic()
+        if now - self._looked < LOOK_SECONDS:
+            return
+        self._looked = now
+        if self.is_cancelled():
+            raise RunCancelled("The run was cancelled. The same run id takes it up again.")
+        idle = [hand for hand in self._hands if not hand.held]
+        if idle and wave.open and not wave.ready:
+            self._help(idle[0], wave, now)
+
+    def _help(self, idle: Hand, wave: WaveQueue, now: float) -> None:
+        """Have the slowest shard split off its rest, or begin it a second time."""
+        busy = [hand for hand in self._hands if hand.held and wave.wants(hand.held[0])]
+        slow = [hand for hand in busy if self._is_straggling(hand, wave, now)]
+        for hand in sorted(slow, key=lambda hand: hand.began):
+            order = hand.held[0]
+            if self.splittable and order.message.stage == "map" and not hand.hurried:
+                hand.hurried = True
+                hand.process.send_signal(signal.SIGUSR1)
+                return
+            if wave.double(order):
+                self._send(idle, [order], now)
+                return
+
+    def _is_straggling(self, hand: Hand, wave: WaveQueue, now: float) -> bool:
+        elapsed = now - hand.began
+        behind = is_skewed(elapsed, wave.seconds, wave.closed, wave.closed + wave.open)
+        return elapsed > STRAGGLER_SECONDS and behind
 
     # -- hiring ----------------------------------------------------------------------------------
 
@@ -155,7 +233,7 @@ class ProcessCrew:
         _write_all(orders_fd, self.setup.encode() + b"\n")
         return hand
 
-    def _replace(self, hand: Hand, wave: _Wave, watch: Watch) -> None:
+    def _replace(self, hand: Hand, wave: WaveQueue, watch: Watch) -> None:
         """A worker died: receive again what it was at, hand back the rest, hire another."""
         status = hand.process.wait()
         self._selector.unregister(hand.answers_fd)
@@ -169,44 +247,21 @@ class ProcessCrew:
                 )
         if hand.held:
             suspect = hand.held.popleft()
-            self._receive_again(suspect, _ended(status), wave, watch)
-        wave.ready.extendleft(reversed(hand.held))
+            elsewhere = any(suspect in other.held for other in self._hands)
+            if wave.wants(suspect) and not elsewhere:
+                self._receive_again(suspect, _ended(status), wave, watch)
+        wave.ready.extendleft(order for order in reversed(hand.held) if wave.wants(order))
         self._hire()
 
-    def _receive_again(self, order: Order, reason: str, wave: _Wave, watch: Watch) -> None:
+    def _receive_again(self, order: Order, reason: str, wave: WaveQueue, watch: Watch) -> None:
         if order.receives < self.attempts:
-            wave.ready.append(order.model_copy(update={"receives": order.receives + 1}))
+            wave.ready.append(order.received_again())
             return
         note = bury(
             self.desk, order.message, receives=order.receives, reason=f"Its worker {reason}."
         )
-        wave.close_one()
+        wave.close(order)
         watch.failed(note)
-
-
-class _Wave:
-    """The queue of one wave: ready orders, delayed ones, and how many are not yet closed."""
-
-    def __init__(self, messages: Sequence[Message]) -> None:
-        self.ready = deque(Order(message=message, receives=1) for message in messages)
-        self.open = len(messages)
-        self._delayed: list[tuple[float, int, Order]] = []
-        self._ticket = count()
-
-    def delay(self, order: Order, due: float) -> None:
-        again = order.model_copy(update={"receives": order.receives + 1})
-        heapq.heappush(self._delayed, (due, next(self._ticket), again))
-
-    def ripen(self, now: float) -> None:
-        while self._delayed and self._delayed[0][0] <= now:
-            self.ready.append(heapq.heappop(self._delayed)[2])
-
-    def patience(self, now: float) -> float | None:
-        """How long to wait for answers before a delayed order is due; None: as long as it takes."""
-        return max(self._delayed[0][0] - now, 0.0) if self._delayed else None
-
-    def close_one(self) -> None:
-        self.open -= 1
 
 
 def _ended(status: int) -> str:

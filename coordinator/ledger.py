@@ -89,6 +89,13 @@ def failures(
     return notes, len(found), seconds
 
 
+def seconds_of(store: Store, entry_keys: Iterable[str]) -> list[float]:
+    """How long the attempts took that committed these entries."""
+    return [
+        from_json(body)["receipt"].get("seconds", 0.0) for _, body in store.get_many(entry_keys)
+    ]
+
+
 class Place(NamedTuple):
     """Where the body of an entry lies in the spool."""
 

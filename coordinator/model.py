@@ -300,7 +300,8 @@ class Totals(Document):
 class RunRecord(Document):
     """`run.json`: who owns the run, how far it is, and everything it is pinned to.
 
-    `limits` are those of the job's limits that the present owner was asked to change.
+    `limits` are those of the job's limits that the present owner was asked to change. `cleaned`
+    says that the parts of a published run have been removed.
     """
 
     version: Literal[1] = 1
@@ -313,6 +314,7 @@ class RunRecord(Document):
     wave: int = 0
     dispatched: int = 0
     state: Literal["planning", "running", "published", "cancelled"] = "planning"
+    cleaned: bool = False
     declaration: dict[str, Any]
     inputs: tuple[str, ...]
     source_key: str | None = None

@@ -7,6 +7,7 @@ from statistics import median
 
 SKEW_FACTOR = 4.0
 SKEW_SHARE_DONE = 0.5
+FEWEST_CHILDREN = 4
 MOST_CHILDREN = 100
 
 
@@ -26,8 +27,8 @@ def is_skewed(
 
 
 def pieces(done_bytes: int, rest_bytes: int) -> int:
-    """How many children the rest of a shard becomes, so that each takes about half as long as the
-    finished prefix did."""
+    """How many children the rest of a shard becomes: so many that each takes about half as long as
+    the finished prefix did, and a few at least, because what is slow may lie in the rest."""
     if done_bytes <= 0:
         return MOST_CHILDREN
-    return max(1, min(MOST_CHILDREN, -(-2 * rest_bytes // done_bytes)))
+    return max(FEWEST_CHILDREN, min(MOST_CHILDREN, -(-2 * rest_bytes // done_bytes)))

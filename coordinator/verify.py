@@ -40,7 +40,7 @@ def verify(store: Store, keys: RunKeys) -> Iterator[Finding]:
     yield from _proof(store, run)
     yield from _snapshot(store, manifest)
     for stage, ledger in manifest.ledgers.items():
-        yield from _stage(store, keys, stage, ledger, manifest)
+        yield from _stage(store, keys, stage, ledger, manifest, cleaned=run.cleaned)
     for file in (*manifest.plans.values(), *manifest.results, *manifest.quarantine):
         yield from _file(store, file)
 
@@ -65,9 +65,10 @@ def _snapshot(store: Store, manifest: Manifest) -> Iterator[Finding]:
 
 
 def _stage(
-    store: Store, keys: RunKeys, stage: Stage, sealed: File, manifest: Manifest
+    store: Store, keys: RunKeys, stage: Stage, sealed: File, manifest: Manifest, *, cleaned: bool
 ) -> Iterator[Finding]:
-    """The entries of a stage against its sealed ledger, its totals and its parts."""
+    """The entries of a stage against its sealed ledger, its totals and, unless they have been
+    cleaned away, its parts."""
     try:
         with Ledger(store, keys, stage) as found:
             digest = hashlib.sha256()
@@ -79,7 +80,7 @@ def _stage(
                 elif found.body(entry.shard) != line:
                     yield Finding(where, "the entry is not the one that was sealed")
                 digest.update(line)
-                for part in entry.receipt.parts:
+                for part in () if cleaned else entry.receipt.parts:
                     yield from _file(store, File(key=part.key, size=part.size, sha256=part.sha256))
             if found.totals != manifest.stages[stage]:
                 yield Finding(store.url(keys.ledger(stage)), f"the totals of stage {stage} differ")

@@ -25,7 +25,7 @@ from coordinator.loading import load_job
 from coordinator.model import Document, Message
 from coordinator.store.file import FileStore
 from coordinator.store.file_inputs import FileInputs
-from coordinator.work import NEVER, Place
+from coordinator.work import Place
 
 
 class Setup(Document):
@@ -43,19 +43,36 @@ class Order(Document):
     message: Message
     receives: int
 
+    def received_again(self) -> Order:
+        """The order, received once more."""
+        return self.model_copy(update={"receives": self.receives + 1})
+
+
+class Hurry:
+    """The guard of a worker process: trips when the crew asks it to split off its rest."""
+
+    def __init__(self) -> None:
+        self.tripped = False
+
+    def trip(self, *_: object) -> None:
+        """SIGUSR1: stop the present shard at its next record."""
+        self.tripped = True
+
 
 def main() -> None:
     """Work until the pipe closes. SIGTERM ends at once: nothing half-done is visible."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    hurry = Hurry()
+    signal.signal(signal.SIGUSR1, hurry.trip)
     with (
         os.fdopen(int(sys.argv[1]), "rb") as orders,
         os.fdopen(int(sys.argv[2]), "wb", buffering=0) as answers,
     ):
-        serve(orders, answers)
+        serve(orders, answers, hurry)
 
 
-def serve(orders: IO[bytes], answers: Any) -> None:
+def serve(orders: IO[bytes], answers: Any, hurry: Hurry) -> None:
     """Answer every order in turn."""
     setup = Setup.model_validate_json(orders.readline())
     place: Place | None = None
@@ -65,12 +82,13 @@ def serve(orders: IO[bytes], answers: Any) -> None:
         if place is None or order.message.wave != wave:
             place = arrange(setup)
             wave = order.message.wave
+        hurry.tripped = False
         verdict = attend(
             place,
             order.message,
             attempt=uuid.uuid4().hex[:16],
             receives=order.receives,
-            guard=NEVER,
+            guard=hurry,
             spread=random.random,
         )
         answers.write(encode_verdict(verdict) + b"\n")

@@ -18,8 +18,8 @@ from coordinator.attempts import Again, Answered, attend
 from coordinator.errors import AttemptFailed
 from coordinator.model import Answer, Message
 from functions import answers, desk
-from functions.deadline import Deadline
 from functions.floor import dropped, place_of
+from functions.pace import Pace, look_around
 
 processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
 
@@ -27,17 +27,17 @@ processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failu
 @desk.entry_point
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Work on the messages of an SQS batch; the mapping sends one at a time."""
-    deadline = Deadline(context.get_remaining_time_in_millis() / 1000)
+    remaining_seconds = context.get_remaining_time_in_millis() / 1000
     response = process_partial_response(
         event=event,
-        record_handler=lambda record: work(record, deadline),
+        record_handler=lambda record: work(record, remaining_seconds),
         processor=processor,
         context=context,
     )
     return dict(response)
 
 
-def work(record: SQSRecord, deadline: Deadline) -> None:
+def work(record: SQSRecord, remaining_seconds: float) -> None:
     """Try one message; an error leaves it in the queue.
 
     Raises:
@@ -67,7 +67,7 @@ def work(record: SQSRecord, deadline: Deadline) -> None:
         message,
         attempt=attempt,
         receives=receives,
-        guard=deadline,
+        guard=Pace(remaining_seconds, look_around(place, message)),
         spread=random.random,
     )
     desk.count("Attempts", 1)

@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 
 OUTPUT = "fanfold-out"
+RUN_DIR = "A run's folder: OUTPUT/JOB/runs/RUN_ID, or s3://BUCKET/JOB/runs/RUN_ID."
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else.")]
@@ -82,7 +83,7 @@ def run(
 
 @app.command()
 def verify(
-    run_dir: Annotated[Path, typer.Argument(help="A run's folder: OUTPUT/JOB/runs/RUN_ID.")],
+    run_dir: Annotated[str, typer.Argument(help=RUN_DIR)],
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -106,6 +107,47 @@ def new(
     from coordinator.cli import scaffold
 
     scaffold.new_command(name, folder)
+
+
+@app.command()
+def cancel(
+    run_dir: Annotated[str, typer.Argument(help=RUN_DIR)],
+    debug: Debug = False,
+) -> None:
+    """Cancel a run: workers stop, nothing is published, the ledger stays.
+
+    The same run id takes it up again, under a new epoch.
+    """
+    from coordinator.cli import upkeep
+
+    upkeep.cancel_command(run_dir)
+
+
+@app.command()
+def clean(
+    output: Annotated[str, typer.Argument(help="A folder of runs, or s3://BUCKET.")] = OUTPUT,
+    job: Annotated[str | None, typer.Option(help="Only this job's runs.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Remove what is no longer needed of runs that ended at least a day ago.
+
+    Results, manifests and ledgers stay; so does all that an unpublished run is taken up from.
+    """
+    from coordinator.cli import upkeep
+
+    upkeep.clean_command(output, job, dry=dry_run)
+
+
+@app.command()
+def repair(
+    run_dir: Annotated[str, typer.Argument(help=RUN_DIR)],
+    debug: Debug = False,
+) -> None:
+    """Set broken entries of an unpublished run aside, so that their shards are done again."""
+    from coordinator.cli import upkeep
+
+    upkeep.repair_command(run_dir)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -130,10 +130,21 @@ def _run(
             limits=job.limits,
         )
         crew = stack.enter_context(
-            ProcessCrew(setup, NoteDesk(store, keys, request.clock), 0 if before else workers)
+            ProcessCrew(
+                setup,
+                NoteDesk(store, keys, request.clock),
+                0 if before else workers,
+                splittable=job.splittable,
+                is_cancelled=lambda: _is_cancelled(store, keys),
+            )
         )
         progress = stack.enter_context(Progress(console))
         return run(request, crew, progress), before
+
+
+def _is_cancelled(store: Store, keys: RunKeys) -> bool:
+    """Whether `fanfold cancel` has marked the run."""
+    return runs.exists(store, keys) and runs.read(store, keys).state == "cancelled"
 
 
 def _limits(limits: Limits, shard_items: int | None) -> Limits:

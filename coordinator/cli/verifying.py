@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import typer
 
-from coordinator.errors import InputInvalid
-from coordinator.keys import RunKeys
+from coordinator import runs
+from coordinator.cli.places import locate
 from coordinator.publish import read_manifest
-from coordinator.store.file import FileStore
 from coordinator.verify import verify
 
 
-def verify_command(run_dir: Path, *, as_json: bool) -> None:
+def verify_command(run_dir: str, *, as_json: bool) -> None:
     """Say what is wrong with a run, or that nothing is.
 
     Raises:
@@ -31,25 +29,11 @@ def verify_command(run_dir: Path, *, as_json: bool) -> None:
             typer.echo(f"{finding.where}: {finding.problem}")
     else:
         manifest = read_manifest(store, keys)
+        cleaned = " Its parts have been cleaned away." if runs.read(store, keys).cleaned else ""
         typer.echo(
             f"Run {keys.run_id} of job {keys.job} is proven: {manifest.objects:,} objects, "
             f"{manifest.bytes:,} bytes, {manifest.quarantined:,} quarantined, "
-            f"{len(manifest.results):,} results."
+            f"{len(manifest.results):,} results.{cleaned}"
         )
     if findings:
         raise typer.Exit(1)
-
-
-def locate(run_dir: Path) -> tuple[FileStore, RunKeys]:
-    """The store and the keys of a run's folder.
-
-    Raises:
-        InputInvalid: the folder is not a run's.
-    """
-    path = run_dir.absolute()
-    if not (path / "run.json").is_file() or path.parent.name != "runs":
-        raise InputInvalid(
-            f"{run_dir} is no run: give the folder OUTPUT/JOB/runs/RUN_ID, which holds run.json."
-        )
-    root = path.parents[2]
-    return FileStore(root), RunKeys(path.parents[1].name, path.name)

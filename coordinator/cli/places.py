@@ -1,0 +1,58 @@
+"""From what a person types to a store and the keys of a run: a folder, or an `s3://` address."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from coordinator.errors import InputInvalid
+from coordinator.keys import JOB_NAME, RUN_ID, RunKeys
+from coordinator.store import Store
+from coordinator.store.file import FileStore
+
+S3 = "s3://"
+
+
+def locate(run_dir: str) -> tuple[Store, RunKeys]:
+    """The store and the keys of a run.
+
+    Raises:
+        InputInvalid: the folder or address is not a run's.
+    """
+    steps = (
+        run_dir.rstrip("/").split("/")
+        if run_dir.startswith(S3)
+        else list(Path(run_dir).absolute().parts)
+    )
+    refusal = InputInvalid(
+        f"{run_dir} is no run: give OUTPUT/JOB/runs/RUN_ID, the folder that holds run.json."
+    )
+    if len(steps) < 4 or steps[-2] != "runs":
+        raise refusal
+    if not JOB_NAME.match(steps[-3]) or not RUN_ID.match(steps[-1]):
+        raise refusal
+    keys = RunKeys(steps[-3], steps[-1])
+    if run_dir.startswith(S3):
+        store = open_store("/".join(steps[:-3]))
+    else:
+        store = open_store(str(Path(*steps[:-3])))
+    if not store.exists(keys.run):
+        raise refusal
+    return store, keys
+
+
+def open_store(output: str) -> Store:
+    """The store in a folder, or in a bucket.
+
+    Raises:
+        InputInvalid: the address names no bucket, or the packages for AWS are not installed.
+    """
+    if not output.startswith(S3):
+        return FileStore(Path(output))
+    bucket, _, prefix = output.removeprefix(S3).partition("/")
+    if not bucket:
+        raise InputInvalid(f"{output} names no bucket.")
+    try:
+        from coordinator.store.s3 import S3Store, make_client
+    except ImportError as error:
+        raise InputInvalid("Reading S3 needs boto3: pip install 'fanfold[aws]'.") from error
+    return S3Store(bucket, make_client(), prefix)
