@@ -20,21 +20,30 @@ def prove(objects: Iterable[Pinned], covered: Iterable[Slice]) -> None:
     slices = iter(covered)
     waiting = next(slices, None)
     for pinned in objects:
-        place, at_end = 0, False
-        while waiting is not None and waiting.key == pinned.key and not at_end:
+        place, unit, at_end = 0, None, False
+        while waiting is not None and waiting.key == pinned.key:
             if waiting.pinned != pinned:
                 raise NotProven(f"{pinned.key} was read in another version than was pinned.")
+            if at_end or waiting.unit != (unit or waiting.unit) or _runs_back(waiting):
+                raise NotProven(_surplus(waiting))
             if waiting.start != place:
                 raise NotProven(_break(pinned, waiting, place))
-            place = waiting.stop
-            at_end = place == (pinned.size if waiting.unit == "bytes" else -1)
+            place, unit = waiting.stop, waiting.unit
+            at_end = place == (pinned.size if unit == "bytes" else -1)
             waiting = next(slices, None)
         if not at_end:
             raise NotProven(f"{pinned.key} is not covered from {place} of {pinned.size} on.")
     if waiting is not None:
-        raise NotProven(
-            f"{waiting.key} [{waiting.start}, {waiting.stop}) was read twice, or was not pinned."
-        )
+        raise NotProven(_surplus(waiting))
+
+
+def _runs_back(found: Slice) -> bool:
+    to_the_end = found.unit == "records" and found.stop == -1
+    return found.stop < found.start and not to_the_end
+
+
+def _surplus(found: Slice) -> str:
+    return f"{found.key}: {found.unit} [{found.start}, {found.stop}) were read twice, or were not pinned."
 
 
 def _break(pinned: Pinned, found: Slice, place: int) -> str:
