@@ -15,6 +15,7 @@ from coordinator.errors import AttemptFailed, FanfoldError, Fate
 from coordinator.keys import RunKeys
 from coordinator.mapping import Guard, reason_of
 from coordinator.model import Answer, Message, Note
+from coordinator.planning import read_shard
 from coordinator.store import Store
 from coordinator.work import Place, perform
 
@@ -89,7 +90,7 @@ def attend(
     note = note_of(
         error, message, attempt=attempt, receives=receives, at=place.clock(), began=began
     )
-    note = keep_note(place, note)
+    note = keep_note(place, message, note)
     if error.fate is Fate.RETRY and receives < place.job.limits.attempts:
         return Again(note, backoff_seconds(receives, spread()))
     return Failed(note)
@@ -128,13 +129,14 @@ def bury(
         f"Shard {message.shard.id} was tried {receives} times without an outcome. {reason}"
     )
     note = note_of(error, message, attempt="", receives=receives, at=now, began=now - seconds)
-    return keep_note(place, note)
+    return keep_note(place, message, note)
 
 
-def keep_note(place: Desk, note: Note) -> Note:
+def keep_note(place: Desk, message: Message, note: Note) -> Note:
     """Write a note, counting those before it in this wave. Notes only explain: one that can't be
     written is let go."""
     with suppress(FanfoldError):
+        note = note.model_copy(update={"reads": what_it_reads(place, message)})
         before = ledger.find_note(place.store, place.keys, note.stage, note.shard, note.wave)
         if before is not None:
             note = note.model_copy(
@@ -142,6 +144,18 @@ def keep_note(place: Desk, note: Note) -> Note:
             )
         ledger.write_note(place.store, place.keys, note)
     return note
+
+
+def what_it_reads(place: Desk, message: Message) -> str:
+    """What a shard reads, in words: its first object and how many more, or its partition."""
+    shard = read_shard(place.store, place.keys, message.stage, message.shard)
+    if shard.partition is not None:
+        return f"partition {shard.partition}"
+    keys = list(dict.fromkeys(piece.key for piece in shard.slices)) or [
+        part.key for part in shard.parts
+    ]
+    more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+    return f"{keys[0]}{more}" if keys else "nothing"
 
 
 def backoff_seconds(receives: int, spread: float) -> float:

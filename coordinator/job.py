@@ -301,6 +301,7 @@ class Job:
         self.form: Form = "map"
         self.batch_size = 1
         self.splittable = True
+        self.wants_context = False  # whether the map takes a `Context` as its second parameter
         self.map_function: Callable[..., Any] | None = None
         self.combine_function: Callable[[Any, Any], Any] | None = None
         self.reduce_function: Callable[[Any, Any], Any] | None = None
@@ -360,11 +361,6 @@ class Job:
         return self.reduce_function is not None
 
     @property
-    def wants_context(self) -> bool:
-        """Whether the map takes a `Context` as its second parameter."""
-        return _positional_parameters(self.function) == 2
-
-    @property
     def function(self) -> Callable[..., Any]:
         """The map function.
 
@@ -411,6 +407,7 @@ class Job:
         """The same job with another map of one record."""
         changed = copy(self)
         changed.form = "map"
+        changed.wants_context = False
         changed.map_function = function
         return changed
 
@@ -439,6 +436,7 @@ class Job:
             )
         self._check_function(function, form, {1, 2} if form == "map" else {1})
         self.form = form
+        self.wants_context = _positional_parameters(function) == 2
         self.map_function = function
         return function
 

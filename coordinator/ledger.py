@@ -84,7 +84,13 @@ def failures(
         note = Note.decode(body, where=store.url(key))
         seconds += note.seconds
         notes.setdefault(note.shard, []).append(
-            Failure(wave=note.wave, fate=note.fate, error=note.error, reason=note.reason)
+            Failure(
+                wave=note.wave,
+                fate=note.fate,
+                error=note.error,
+                reason=note.reason,
+                reads=note.reads,
+            )
         )
     return notes, len(found), seconds
 

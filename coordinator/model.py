@@ -179,7 +179,8 @@ class Entry(Document):
 class Note(Document):
     """Why an attempt failed. Notes explain; they decide nothing but who is tried again.
 
-    A wave keeps one note a shard, the latest; `failures` counts the attempts noted in it.
+    A wave keeps one note a shard, the latest; `failures` counts the attempts noted in it. `reads`
+    names what the shard reads.
     """
 
     version: Literal[1] = 1
@@ -191,6 +192,7 @@ class Note(Document):
     failures: int = 1
     error: str
     reason: str
+    reads: str = ""
     fate: Fate
     at: float
     seconds: float = 0.0

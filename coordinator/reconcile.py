@@ -43,6 +43,7 @@ class Failure:
     fate: Fate
     error: str
     reason: str
+    reads: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +194,10 @@ def _failed_message(missing: Sequence[str], facts: Facts) -> str:
     named = ", ".join(failed[:NAMED_SHARDS]) + (", ..." if len(failed) > NAMED_SHARDS else "")
     last = max(facts.failures[failed[0]], key=lambda failure: failure.wave)
     done = facts.roots - len({shard.split(".")[0] for shard in missing})
+    reads = f", which reads {last.reads}" if last.reads else ""
     return (
-        f"{len(failed)} of {facts.roots} {facts.stage} shards failed (shard {named}; {done} are done): "
-        f"{last.error}: {last.reason} The same run id tries just these again."
+        f"{len(failed)} of {facts.roots} {facts.stage} shards failed (shard {named}; {done} are done). "
+        f"Shard {failed[0]}{reads}: {last.error}: {last.reason} The same run id tries just these again."
     )
 
 
