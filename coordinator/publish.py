@@ -221,7 +221,11 @@ def _create_manifest(store: Store, keys: RunKeys, manifest: Manifest) -> Manifes
     """Write the manifest; one that an earlier Publish of this run wrote stands."""
     try:
         store.create(keys.manifest, manifest.encode())
-    except (AlreadyExists, OutcomeUnknown):
+    except AlreadyExists:
+        return read_manifest(store, keys)
+    except OutcomeUnknown:
+        if not store.exists(keys.manifest):
+            raise
         return read_manifest(store, keys)
     return manifest
 
