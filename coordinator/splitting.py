@@ -104,6 +104,8 @@ def _children(reader: Reader, slices: Sequence[Slice], each: int) -> Iterator[Sl
         left = piece
         for batch in reader.batches(piece):
             for record in range(-number % each, len(batch.records), each):
+                if number + record == 0:
+                    continue  # whatever lies before the shard's first record goes with it
                 unit = batch.unit(record)
                 head, tail = cut_slice(
                     left,
@@ -111,11 +113,9 @@ def _children(reader: Reader, slices: Sequence[Slice], each: int) -> Iterator[Sl
                     batch.ordinal + unit,
                     bytewise=reader.cuts_bytes(piece.key),
                 )
-                child += head
-                if child and number + record:
-                    yield tuple(child)
-                    child = []
-                    (left,) = tail
+                yield (*child, *head)
+                child = []
+                (left,) = tail
             number += len(batch.records)
         child.append(left)
     yield tuple(child)
