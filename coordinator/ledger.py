@@ -125,7 +125,11 @@ class Ledger:
         self._spool: IO[bytes] = tempfile.SpooledTemporaryFile(  # noqa: SIM115  closed by __exit__
             max_size=_SPOOL_BYTES
         )
-        self._read()
+        try:
+            self._read()
+        except BaseException:
+            self._spool.close()
+            raise
 
     def __enter__(self) -> Self:
         return self

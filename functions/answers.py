@@ -1,9 +1,10 @@
-"""Answers to tokens, and delays of messages."""
+"""Answers to the queue and to tokens, and delays of messages."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 
+from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -14,6 +15,11 @@ ERROR_LETTERS = 256
 CAUSE_LETTERS = 32_768
 # A token that was answered before, timed out, or belongs to an execution that has ended.
 SPENT = frozenset({"TaskTimedOut", "InvalidToken", "TaskDoesNotExist"})
+
+
+def processor() -> BatchProcessor:
+    """Tells the queue which messages of a batch failed: those, and no others, come back."""
+    return BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
 
 
 def done(message: Message, answer: Answer) -> None:

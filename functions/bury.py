@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aws_lambda_powertools.utilities.batch import (
-    BatchProcessor,
-    EventType,
-    process_partial_response,
-)
+from aws_lambda_powertools.utilities.batch import process_partial_response
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
@@ -19,14 +15,12 @@ from coordinator.work import answer_of
 from functions import answers, desk
 from functions.floor import dropped, place_of
 
-processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
-
 
 @desk.entry_point
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Note and answer the messages of an SQS batch."""
     response = process_partial_response(
-        event=event, record_handler=bury, processor=processor, context=context
+        event=event, record_handler=bury, processor=answers.processor(), context=context
     )
     return dict(response)
 
@@ -56,7 +50,8 @@ def bury(record: SQSRecord) -> None:
         answers.failed(message, "Superseded", reason)
         return
     limits = place.job.limits
-    receives = int(record.attributes.approximate_receive_count or limits.attempts)
+    # Counted across both queues, so that this receipt is in it too.
+    receives = max(int(record.attributes.approximate_receive_count or 0) - 1, 1)
     note = attempts.bury(
         place,
         message,

@@ -6,11 +6,7 @@ import random
 from typing import Any
 
 from aws_lambda_powertools.metrics import MetricUnit
-from aws_lambda_powertools.utilities.batch import (
-    BatchProcessor,
-    EventType,
-    process_partial_response,
-)
+from aws_lambda_powertools.utilities.batch import process_partial_response
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
@@ -21,8 +17,6 @@ from functions import answers, desk
 from functions.floor import dropped, place_of
 from functions.pace import Pace, look_around
 
-processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
-
 
 @desk.entry_point
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
@@ -31,7 +25,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     response = process_partial_response(
         event=event,
         record_handler=lambda record: work(record, remaining_seconds),
-        processor=processor,
+        processor=answers.processor(),
         context=context,
     )
     return dict(response)

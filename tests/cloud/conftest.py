@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,46 +9,31 @@ from typing import Any
 
 import pytest
 
-from functions import desk, floor, settings
-from tests.cloud.harness import Cloud
+from coordinator.loading import load_job
+from tests.cloud.account import Account, forget_everything
 
-FUNCTIONS = ("plan", "reconcile", "work", "bury", "publish")
 JOBS = Path(__file__).parents[2] / "jobs"
 
-MakeCloud = Callable[..., Cloud]
-
-
-def handlers() -> dict[str, Any]:
-    """The handlers that are deployed, by the names of their functions."""
-    return {name: importlib.import_module(f"functions.{name}").handler for name in FUNCTIONS}
-
-
-def forget_everything() -> None:
-    """What a new container knows: nothing."""
-    for cached in (
-        settings.settings,
-        settings.loaded_job,
-        desk.s3,
-        desk.sqs,
-        desk.states,
-        desk.store,
-        desk.inputs,
-    ):
-        cached.cache_clear()
-    floor.forget()
+MakeCloud = Callable[..., Account]
 
 
 @pytest.fixture
 def make_cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeCloud]:
-    """Makes an account with a job deployed: `make_cloud("wordcount")`, or the path of a `.py`."""
+    """Makes an account with a job deployed: `make_cloud("wordcount")`, or the path of a `.py`.
+
+    One poller, unless a test needs more: on Lambda a process works on one message at a time, and
+    Powertools keeps metrics and log keys for the process. Metrics are off for the same reason.
+    """
     with ExitStack() as stack:
 
-        def make(job: str | Path, **options: Any) -> Cloud:
+        def make(job: str | Path, **options: Any) -> Account:
             path = Path(job) if str(job).endswith(".py") else JOBS / f"{job}.py"
-            cloud = stack.enter_context(Cloud(handlers(), **options))
+            options.setdefault("pollers", 1)
+            cloud = stack.enter_context(Account(load_job(str(path)).job.name, **options))
             monkeypatch.setenv("FANFOLD_BUCKET", cloud.bucket)
             monkeypatch.setenv("FANFOLD_JOB_MODULE", str(path))
             monkeypatch.setenv("POWERTOOLS_TRACE_DISABLED", "true")
+            monkeypatch.setenv("POWERTOOLS_METRICS_DISABLED", "true")
             forget_everything()
             return cloud
 
@@ -57,3 +41,28 @@ def make_cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeCloud]:
     forget_everything()
 
 
+WORDS = """
+from coordinator import Job, Limits, Lines, Text
+
+job = Job(name="words", source=Lines(), sink=Text(), limits=Limits(shard_items=1, {limits}))
+
+@job.map
+def words(line):
+    {body}
+    yield line.upper()
+"""
+
+
+@pytest.fixture
+def write_job(tmp_path: Path) -> Callable[..., Path]:
+    """Writes the smallest job: one shard an object, lines in upper case.
+
+    `body` is run first for every line; `limits` are further arguments of its `Limits`.
+    """
+
+    def write(body: str = "pass", limits: str = "") -> Path:
+        path = tmp_path / "words.py"
+        path.write_text(WORDS.format(body=body, limits=limits))
+        return path
+
+    return write

@@ -335,7 +335,10 @@ class Cloud:
 
     def _expire_if_unanswered(self, body: str) -> None:
         """A message is gone and its token was never answered: let the child's timeout pass."""
-        token = json.loads(body).get("token", "")
+        try:
+            token = json.loads(body)["token"]
+        except (ValueError, TypeError, KeyError):
+            return  # a message of someone else
         for execution in self._executions():
             endpoint = adaptations.waiting_endpoint(execution, token)
             if endpoint is not None:
