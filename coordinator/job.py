@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import field
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -193,7 +193,7 @@ class Limits(BaseModel):
     """How much of everything; each has a sane default.
 
     Sizes are in bytes. `tolerated` is how many records may be quarantined: a count (int) or a
-    share of the records read (float below 1).
+    share of the records read (float, at most 1).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -210,7 +210,7 @@ class Limits(BaseModel):
     timeout_seconds: int = Field(default=300, ge=1, le=900)
     memory_mb: int = Field(default=1769, ge=128, le=10_240)
     concurrency: int = Field(default=100, ge=2, le=10_000)
-    tolerated: int | float = Field(default=0, ge=0)
+    tolerated: int | Annotated[float, Field(le=1)] = Field(default=0, ge=0)
     budget_dollars: float | None = Field(default=None, gt=0)
 
     def tolerates(self, quarantined: int, records: int) -> bool:
@@ -295,7 +295,9 @@ class Job:
         self.merge = merge
         self.limits = limits or Limits()
         self.triggers = tuple(triggers)
-        self.requirements = tuple(requirements)
+        self.requirements = (
+            (requirements,) if isinstance(requirements, str) else tuple(requirements)
+        )
         self.owner = owner
         self.cost_centre = cost_centre
         self.form: Form = "map"
@@ -476,6 +478,9 @@ class Job:
                 raise JobInvalid(
                     f"{where}triggers must be Schedule(...) or OnUpload(...), not {trigger!r}."
                 )
+        for role, form in (("source", self.source), ("sink", self.sink)):
+            if isinstance(form, Csv):
+                _check_csv(form, f"{where}{role} Csv")
         encoding = getattr(self.source, "encoding", "utf-8")
         if encoding not in ASCII_TRANSPARENT:
             known = ", ".join(sorted(ASCII_TRANSPARENT))
@@ -484,10 +489,25 @@ class Job:
             )
 
 
+def _check_csv(form: Csv, where: str) -> None:
+    columns = form.columns
+    if columns is not None and not 0 < len(columns) == len(set(columns)):
+        raise JobInvalid(f"{where}: columns must be one or more distinct names, not {columns!r}.")
+    if form.delimiter in '"\r\n':
+        raise JobInvalid(f"{where}: delimiter can't be {form.delimiter!r}; take ',', ';' or '\\t'.")
+
+
 def _positional_parameters(function: Callable[..., Any]) -> int:
-    """How many positional parameters without a default a function takes."""
+    """How many positional parameters without a default a function takes.
+
+    Raises:
+        JobInvalid: a builtin such as `max` does not tell.
+    """
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    parameters = inspect.signature(function).parameters.values()
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError as error:
+        raise JobInvalid(f"{function!r} does not tell its parameters: wrap it in a def.") from error
     return sum(1 for p in parameters if p.kind in kinds and p.default is p.empty)
 
 

@@ -38,8 +38,12 @@ def load_job(reference: str, folder: Path | str = JOBS_FOLDER) -> LoadedJob:
     except OSError as error:
         raise JobInvalid(f"{path} can't be read: {error.strerror}.") from error
     job = _job_in(path)
+    try:
+        job.check()
+    except JobInvalid as error:
+        raise JobInvalid(f"{path}: {error}") from error
     digest = hashlib.sha256(source).hexdigest()[:12]
-    return LoadedJob(job.check(), path, f"{__version__}+{digest}")
+    return LoadedJob(job, path, f"{__version__}+{digest}")
 
 
 def find_job(reference: str, folder: Path) -> Path:
