@@ -220,7 +220,9 @@ def cost_of(job: Job, run: RunRecord) -> Cost:
 def _create_manifest(store: Store, keys: RunKeys, manifest: Manifest) -> Manifest:
     """Write the manifest; one that an earlier Publish of this run wrote stands."""
     try:
-        store.create(keys.manifest, manifest.encode())
+        with store.writer(keys.manifest, exclusive=True) as writer:
+            writer.write(manifest.encode())
+            writer.close()
     except AlreadyExists:
         return read_manifest(store, keys)
     except OutcomeUnknown:

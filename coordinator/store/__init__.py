@@ -130,7 +130,8 @@ class Store(Protocol):
         ...
 
     def writer(self, key: str, *, exclusive: bool = False) -> Writer:
-        """Stream a new object. `exclusive` makes `close` put-if-absent."""
+        """Stream a new object. `exclusive` makes `close` put-if-absent, and lasting: what it wrote
+        survives a power failure."""
         ...
 
     def list(self, prefix: str, *, after: str = "") -> Iterator[Stat]:

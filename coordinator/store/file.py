@@ -295,6 +295,8 @@ class FileWriter:
 
     def _place(self) -> None:
         inode = os.fstat(self._fd).st_ino if self._exclusive else 0
+        if self._exclusive:
+            os.fsync(self._fd)  # what readers find by a manifest survives a power failure
         fd, self._fd = self._fd, -1
         os.close(fd)  # a network file system says only now that it is full
         if self._exclusive:
