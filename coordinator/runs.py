@@ -66,6 +66,7 @@ def claim(store: Store, wanted: Claim, *, now: float, is_live: Callable[[str], b
         RunBusy: its owner is alive.
         RunMismatch: the run id is another job's, declaration's or input list's.
         RunExpired: it is too old to be taken up.
+        OutcomeUnknown: nothing was claimed; try again.
     """
     keys = wanted.keys
     fresh = RunRecord(
@@ -83,8 +84,11 @@ def claim(store: Store, wanted: Claim, *, now: float, is_live: Callable[[str], b
     )
     try:
         store.create(keys.run, fresh.encode())
-    except (AlreadyExists, OutcomeUnknown):
+    except AlreadyExists:
         pass
+    except OutcomeUnknown:
+        if not exists(store, keys):
+            raise
     else:
         return fresh
 
