@@ -147,5 +147,6 @@ def _csv_encoder(sink: Csv) -> Encode:
 
 def _csv_row(cells: Iterable[object], delimiter: str) -> bytes:
     text = io.StringIO(newline="")
-    csv.writer(text, delimiter=delimiter, lineterminator="\n").writerow(cells)
-    return text.getvalue().encode()
+    csv.writer(text, delimiter=delimiter, lineterminator="\r\n").writerow(cells)
+    # csv quotes only cells that hold a sign of its line end: a carriage return must be quoted too
+    return text.getvalue().removesuffix("\r\n").encode() + b"\n"

@@ -20,8 +20,8 @@ from coordinator.errors import (
     Superseded,
 )
 from coordinator.keys import RunKeys
-from coordinator.model import Hints, PlanRef, Progress, RunRecord, Tenure
 from coordinator.model import File as Document
+from coordinator.model import Hints, PlanRef, Progress, RunRecord, Tenure
 from coordinator.store.memory import MemoryStore
 
 T = TypeVar("T")
