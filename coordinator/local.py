@@ -83,6 +83,7 @@ def run(request: Request, crew: Crew, watch: Watch) -> Published:
             watch.publishing()
             return publish(store, job, record, now=request.clock())
         watch.wave(record, ahead.stage, ahead.wave, len(ahead.shards))
+        record = ahead.dispatched(store)
         crew.work(record, ahead.messages(), Judge(job, record, ahead.stage, watch))
 
 

@@ -161,13 +161,14 @@ def _check_flow(run: RunRecord) -> None:
 def _check_names(store: Store, results: Iterable[File]) -> None:
     seen: dict[str, str] = {}
     for result in results:
-        other = seen.setdefault(store.identity(result.key), result.key)
-        if other is not result.key:
+        identity = store.identity(result.key)
+        if (other := seen.get(identity)) is not None:
             raise DuplicateName(
                 f"Two results have the name {store.url(result.key)}"
                 + (f" (the other is {other})" if other != result.key else "")
                 + ". A map must give every result a name of its own: take a new run id."
             )
+        seen[identity] = result.key
 
 
 # ------------------------------------------------------------------------------------------------

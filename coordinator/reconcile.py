@@ -22,7 +22,7 @@ from coordinator.errors import (
 from coordinator.job import Limits
 from coordinator.model import Progress, Stage, Tenure, shard_order
 
-STALLED_WAVES = 3
+STALLED_WAVES = 5
 NAMED_SHARDS = 5
 
 

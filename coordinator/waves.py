@@ -36,6 +36,7 @@ class FanOut:
     stage: Stage
     wave: int
     shards: tuple[ShardRef, ...]
+    progress: Progress
 
     def messages(self) -> list[Message]:
         """The orders of this wave, without tokens."""
@@ -51,6 +52,17 @@ class FanOut:
             )
             for ref in self.shards
         ]
+
+    def dispatched(self, store: Store) -> RunRecord:
+        """Record that the wave is on its way: the last thing before it is."""
+        seen = self.progress.model_copy(update={"dispatched": True})
+        return runs.change_own(
+            store,
+            self.run,
+            lambda record: record.model_copy(
+                update={"progress": seen, "dispatched": record.dispatched + 1}
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,15 +170,8 @@ def _judge(store: Store, job: Job, run: RunRecord, found: Ledger) -> FanOut | Co
     )
     if isinstance(decision, Complete):
         return decision
-    seen = progress.model_copy(update={"dispatched": True})
-    run = runs.change_own(
-        store,
-        run,
-        lambda record: record.model_copy(
-            update={"progress": seen, "dispatched": record.dispatched + 1}
-        ),
-    )
-    return FanOut(run, stage, run.wave, tuple(_refs(store, plan, found, decision.shards)))
+    refs = tuple(_refs(store, plan, found, decision.shards))
+    return FanOut(run, stage, run.wave, refs, progress)
 
 
 def _refs(store: Store, plan: PlanRef, found: Ledger, shards: Sequence[str]) -> list[ShardRef]:

@@ -70,6 +70,7 @@ def _fan_out(ahead: FanOut, limits: Limits) -> dict[str, Any]:
         "dispatching", extra={"stage": ahead.stage, "wave": ahead.wave, "shards": len(items)}
     )
     desk.count("ShardsDispatched", len(items))
+    run = ahead.dispatched(store)
     return {
         "run": desk.reference_to(run),
         "next": "inline" if inline else "map",

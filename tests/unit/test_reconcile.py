@@ -23,6 +23,7 @@ from coordinator.errors import (
 from coordinator.job import Limits
 from coordinator.model import Progress, Tenure, shard_order
 from coordinator.reconcile import (
+    STALLED_WAVES,
     Complete,
     Decision,
     Dispatch,
@@ -148,7 +149,7 @@ NOTED_TWICE = [failure(1), failure(2)]
             id="waves of the tenure are counted, not of the run",
         ),
         pytest.param(
-            facts(progress=Progress(stalled=2)),
+            facts(progress=Progress(stalled=STALLED_WAVES - 1)),
             Dispatch(("0", "1", "2")),
             id="two idle waves are not yet a stall",
         ),
@@ -254,7 +255,7 @@ def test_what_comes_next(given: Facts, decision: Decision) -> None:
             id="more than the tolerated share",
         ),
         pytest.param(
-            facts(progress=Progress(stalled=3)),
+            facts(progress=Progress(stalled=STALLED_WAVES)),
             RunStalled,
             "3 waves of stage map .* shard 0",
             id="waves that change nothing",
