@@ -21,16 +21,9 @@ def handlers() -> dict[str, Any]:
 
 
 def forget_everything() -> None:
-    """What a new container knows: nothing."""
-    for cached in (
-        settings.settings,
-        settings.loaded_job,
-        desk.s3,
-        desk.sqs,
-        desk.states,
-        desk.store,
-        desk.inputs,
-    ):
+    """What a new container knows: nothing. Clients stay: they reach whichever cloud is up, and
+    making them costs more than a run."""
+    for cached in (settings.settings, settings.loaded_job, desk.store, desk.inputs):
         cached.cache_clear()
     floor.forget()
     desk.metrics.clear_default_dimensions()
