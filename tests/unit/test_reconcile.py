@@ -257,7 +257,7 @@ def test_what_comes_next(given: Facts, decision: Decision) -> None:
         pytest.param(
             facts(progress=Progress(stalled=STALLED_WAVES)),
             RunStalled,
-            "3 waves of stage map .* shard 0",
+            f"{STALLED_WAVES} waves of stage map .* shard 0",
             id="waves that change nothing",
         ),
         pytest.param(
