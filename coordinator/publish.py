@@ -162,7 +162,10 @@ def _check_names(store: Store, results: Iterable[File]) -> None:
     seen: dict[str, str] = {}
     for result in results:
         identity = store.identity(result.key)
-        if (other := seen.get(identity)) is not None:
+        if identity not in seen:
+            seen[identity] = result.key
+        else:
+            other = seen[identity]
             raise DuplicateName(
                 f"Two results have the name {store.url(result.key)}"
                 + (f" (the other is {other})" if other != result.key else "")

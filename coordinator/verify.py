@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ from coordinator.errors import FanfoldError, KeyMissing, LedgerBroken
 from coordinator.keys import RunKeys
 from coordinator.ledger import Ledger, read_lines
 from coordinator.model import Entry, File, Manifest, RunRecord, Stage
-from coordinator.planning import snapshot_digest
+from coordinator.planning import read_snapshot, snapshot_digest
 from coordinator.publish import prove, read_manifest
 from coordinator.store import Store
 from coordinator.work import file_at
@@ -37,7 +36,7 @@ def verify(store: Store, keys: RunKeys) -> Iterator[Finding]:
         raise LedgerBroken(
             f"{store.url(keys.root)} holds no published run: it has no run.json or no manifest.json."
         ) from error
-    yield from _proof(store, run)
+    yield from _proof(store, run, manifest)
     yield from _snapshot(store, manifest)
     for stage, ledger in manifest.ledgers.items():
         yield from _stage(store, keys, stage, ledger, manifest, cleaned=run.cleaned)
@@ -45,23 +44,53 @@ def verify(store: Store, keys: RunKeys) -> Iterator[Finding]:
         yield from _file(store, file)
 
 
-def _proof(store: Store, run: RunRecord) -> Iterator[Finding]:
-    """The proof that Publish made, once more."""
+def _proof(store: Store, run: RunRecord, manifest: Manifest) -> Iterator[Finding]:
+    """The proof that Publish made, once more, and whether the manifest says what it shows."""
+    keys = RunKeys(run.job, run.run_id)
     try:
-        prove(store, run)
+        proof = prove(store, run)
     except FanfoldError as error:
-        yield Finding(store.url(RunKeys(run.job, run.run_id).root), str(error))
+        yield Finding(store.url(keys.root), str(error))
+        return
+    map_plan = run.plans["map"]
+    shown = {
+        "results": tuple(proof.results),
+        "quarantine": tuple(proof.quarantine),
+        "quarantined": run.totals["map"].quarantined,
+        "stages": run.totals,
+        "ledgers": run.sealed,
+        "plans": {stage: ref.plan for stage, ref in run.plans.items()},
+        "snapshot": map_plan.snapshot,
+        "snapshot_digest": map_plan.snapshot_digest,
+        "declaration": run.declaration,
+        "inputs": run.inputs,
+    }
+    for field, value in shown.items():
+        if getattr(manifest, field) != value:
+            yield Finding(
+                store.url(keys.manifest), f"its `{field}` is not what the run's ledgers show"
+            )
 
 
 def _snapshot(store: Store, manifest: Manifest) -> Iterator[Finding]:
     where = store.url(manifest.snapshot.key)
+    objects = size = 0
     try:
         digest = snapshot_digest(store, manifest.snapshot)
+        for pinned in read_snapshot(store, manifest.snapshot):
+            objects += 1
+            size += pinned.size
     except (KeyMissing, LedgerBroken) as error:
         yield Finding(where, str(error))
         return
     if digest != manifest.snapshot_digest:
         yield Finding(where, "the snapshot is not the one of the manifest (its digest differs)")
+    elif (objects, size) != (manifest.objects, manifest.bytes):
+        yield Finding(
+            store.url(RunKeys(manifest.job, manifest.run_id).manifest),
+            f"it tells of {manifest.objects} objects and {manifest.bytes} bytes; the snapshot has "
+            f"{objects} and {size}",
+        )
 
 
 def _stage(
@@ -71,7 +100,6 @@ def _stage(
     cleaned away, its parts."""
     try:
         with Ledger(store, keys, stage) as found:
-            digest = hashlib.sha256()
             for line in read_lines(store, sealed):
                 entry = Entry.decode(line, where=store.url(sealed.key))
                 where = store.url(keys.entry(stage, entry.shard))
@@ -79,7 +107,6 @@ def _stage(
                     yield Finding(where, "the entry is missing")
                 elif found.body(entry.shard) != line:
                     yield Finding(where, "the entry is not the one that was sealed")
-                digest.update(line)
                 for part in () if cleaned else entry.receipt.parts:
                     yield from _file(store, File(key=part.key, size=part.size, sha256=part.sha256))
             if found.totals != manifest.stages[stage]:

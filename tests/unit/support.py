@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import pairwise
+from dataclasses import dataclass, field
+from itertools import count, pairwise
 from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from coordinator.job import Job, Limits, Source
-from coordinator.model import Pinned, Slice
+from coordinator import runs
+from coordinator.job import Job, Limits, Lines, Source
+from coordinator.keys import RunKeys
+from coordinator.local import Crew, Request, run
+from coordinator.model import Hints, Pinned, RunRecord, Slice
+from coordinator.publish import Published
 from coordinator.sources import Batch, Reader, reader_of
-from coordinator.store import Page, Readable
-from coordinator.store.memory import MemoryInputs
+from coordinator.store import Page, Readable, Store
+from coordinator.store.memory import MemoryInputs, MemoryStore
+from coordinator.testing import InlineCrew, Quiet
+from coordinator.verify import Finding, verify
 
 # FANFOLD_EXAMPLES=20 looks twenty times as hard as the ordinary run of the tests.
 EFFORT = int(os.environ.get("FANFOLD_EXAMPLES", "1"))
@@ -175,3 +182,62 @@ def a_job(
     if reduce:
         job.reduce(reduce)
     return job.check()
+
+
+@dataclass
+class World:
+    """A job, its inputs and a store: everything that a run stands on, in memory by default."""
+
+    job: Job
+    bodies: dict[str, bytes]
+    store: Store = field(default_factory=MemoryStore)
+    run_id: str = "r1"
+    shard_bytes: int | None = None
+    logical_time: float | None = None
+    seconds: Iterator[int] = field(default_factory=lambda: count(1_700_000_000))
+
+    def __post_init__(self) -> None:
+        self.inputs = MemoryInputs(self.bodies)
+        self.keys = RunKeys(self.job.name, self.run_id)
+
+    def clock(self) -> float:
+        return float(next(self.seconds))
+
+    def run(self, crew: Crew | None = None) -> Published:
+        """Execute the run to its end, or take it up again."""
+        request = Request(
+            job=self.job,
+            run_id=self.run_id,
+            patterns=("**",),
+            store=self.store,
+            inputs=self.inputs,
+            clock=self.clock,
+            hints=Hints(shard_bytes=self.shard_bytes, billed=False),
+            logical_time=self.logical_time,
+        )
+        crew = crew or InlineCrew(self.job, self.store, self.inputs, self.clock)
+        return run(request, crew, Quiet())
+
+    def record(self) -> RunRecord:
+        return runs.read(self.store, self.keys)
+
+    def body(self, key: str) -> bytes:
+        return self.store.get(key).body
+
+    def overwrite(self, key: str, body: bytes) -> None:
+        """Damage what lies there."""
+        self.store.replace(key, body, self.store.get(key).tag)
+
+    def findings(self) -> list[Finding]:
+        return list(verify(self.store, self.keys))
+
+
+def words() -> Job:
+    """How often each word occurs."""
+    return a_job(
+        Lines(),
+        lambda line: [(word, 1) for word in line.split()],
+        combine=lambda one, other: one + other,
+        reduce=lambda word, total: {"word": word, "count": total},
+        limits=Limits(reduce_bytes=20),
+    )

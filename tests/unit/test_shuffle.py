@@ -235,12 +235,10 @@ def test_a_key_of_another_type_is_named(key: object) -> None:
 
 @pytest.mark.parametrize("pair", ["ab", ("a",), ("a", 1, 2), None, 7, {"a": 1}, object()])
 def test_what_is_no_pair_is_named(pair: object) -> None:
-    with (
-        Scatter(2, None, 1000) as scattered,
-        pytest.raises(OutputInvalid, match=r"must yield \(key, value\), not"),
-    ):
+    with Scatter(2, None, 1000) as scattered:
         scattered.take([pair])
-        scattered.settle()
+        with pytest.raises(OutputInvalid, match=r"must yield \(key, value\), not"):
+            scattered.settle()
 
 
 def test_a_value_of_a_type_without_encoding_is_named() -> None:

@@ -104,7 +104,7 @@ def test_a_type_that_json_cannot_take_is_named(record: object) -> None:
 
 @pytest.mark.parametrize("record", [math.nan, {"a": math.inf}, ["\ud800"]])
 def test_a_value_without_encoding_is_the_records_own_fault(record: object) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"Out of range float|surrogates not allowed"):
         line(JsonLines(), record)
 
 
