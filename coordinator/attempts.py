@@ -147,8 +147,12 @@ def keep_note(place: Desk, message: Message, note: Note) -> Note:
 
 
 def what_it_reads(place: Desk, message: Message) -> str:
-    """What a shard reads, in words: its first object and how many more, or its partition."""
-    shard = read_shard(place.store, place.keys, message.stage, message.shard)
+    """What a shard reads, in words: its first object and how many more, or its partition. Nothing
+    where its description can't be read, which may be what failed."""
+    try:
+        shard = read_shard(place.store, place.keys, message.stage, message.shard)
+    except FanfoldError:
+        return ""
     if shard.partition is not None:
         return f"partition {shard.partition}"
     keys = list(dict.fromkeys(piece.key for piece in shard.slices)) or [
