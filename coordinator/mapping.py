@@ -7,7 +7,8 @@ of it reaches the output. An error of the tree is nobody's record: it passes thr
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from itertools import islice
 from typing import Any, Protocol
 
@@ -19,6 +20,7 @@ from coordinator.sources import Batch, Reader, places
 OUTPUTS_AT_ONCE = 1000
 RECORDS_A_SETTLE = 256
 REASON_LETTERS = 200
+_END = object()
 
 
 class Guard(Protocol):
@@ -80,18 +82,23 @@ class MapShard:
         self._wants_context = job.wants_context
 
     def run(self) -> None:
-        """Map every record, or all up to where the guard tripped."""
-        if self.job.form == "map_shard":
-            self._map_shard()
-        elif self.job.form == "map_batch":
-            self._map_batches()
-        else:
-            self._map_records()
+        """Map every record, or all up to where the guard tripped.
+
+        Raises:
+            InputChanged: an object is not as pinned, also where only a part of it was read.
+        """
+        with closing(self._batches()) as found:
+            if self.job.form == "map_shard":
+                self._map_shard(found)
+            elif self.job.form == "map_batch":
+                self._map_batches(found)
+            else:
+                self._map_records(found)
 
     # -- the three forms -------------------------------------------------------------------------
 
-    def _map_records(self) -> None:
-        for batch in self._batches():
+    def _map_records(self, found: Iterator[Batch]) -> None:
+        for batch in found:
             refusals: list[tuple[int, str]] = []
             done = self._map_each(batch, refusals)
             if done < len(batch.records):
@@ -142,8 +149,8 @@ class MapShard:
             refusals.append((batch.unit(taken[which]), reason_of(refusal)))
         return done
 
-    def _map_batches(self) -> None:
-        for group in self._groups(self.job.batch_size):
+    def _map_batches(self, found: Iterator[Batch]) -> None:
+        for group in _groups(found, self.job.batch_size):
             if self.guard.tripped and self.records_in:
                 self._stop_before(group[0])
                 return
@@ -171,8 +178,8 @@ class MapShard:
             return error
         return next((refusal for _, refusal in self.outlet.settle()), None)
 
-    def _map_shard(self) -> None:
-        supply = self._supply()
+    def _map_shard(self, found: Iterator[Batch]) -> None:
+        supply = self._supply(found)
         try:
             outputs = iter(self._call(supply))
             while chunk := list(islice(outputs, OUTPUTS_AT_ONCE)):
@@ -183,13 +190,13 @@ class MapShard:
             raise
         except Exception as error:
             raise MapFailed(f"map_shard raised {reason_of(error)}") from error
-        if next(supply, None) is not None:
+        if next(supply, _END) is not _END:
             raise MapFailed("map_shard ended before it had read all of its shard's records.")
 
-    def _supply(self) -> Iterator[Any]:
+    def _supply(self, found: Iterator[Batch]) -> Iterator[Any]:
         """The records of the shard one by one, accounted for batch by batch."""
         can_stop = self.job.splittable
-        for batch in self._batches():
+        for batch in found:
             for number, record in enumerate(batch.records):
                 if can_stop and self.guard.tripped and (self.records_in or number):
                     head, tail = batch.split(number)
@@ -201,25 +208,9 @@ class MapShard:
 
     # -- where we are ----------------------------------------------------------------------------
 
-    def _batches(self) -> Iterator[Batch]:
+    def _batches(self) -> Generator[Batch, None, None]:
         for piece in self.slices:
             yield from self.reader.batches(piece)
-
-    def _groups(self, size: int) -> Iterator[list[Batch]]:
-        """Batches cut and put together so that each group holds `size` records, the last fewer."""
-        group: list[Batch] = []
-        held = 0
-        for batch in self._batches():
-            rest = batch
-            while held + len(rest.records) >= size:
-                head, rest = rest.split(size - held)
-                yield [*group, head]
-                group, held = [], 0
-            if rest.units:
-                group.append(rest)
-                held += len(rest.records)
-        if group:
-            yield group
 
     def _account(self, batch: Batch, refusals: list[tuple[int, str]]) -> None:
         """Count a finished batch, and quarantine what was refused in it, in order."""
@@ -244,6 +235,23 @@ class MapShard:
 
     def _bytewise(self, batch: Batch) -> bool:
         return self.reader.cuts_bytes(batch.slice.key)
+
+
+def _groups(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
+    """Batches cut and put together so that each group holds `size` records, the last fewer."""
+    group: list[Batch] = []
+    held = 0
+    for batch in batches:
+        rest = batch
+        while held + len(rest.records) >= size:
+            head, rest = rest.split(size - held)
+            yield [*group, head]
+            group, held = [], 0
+        if rest.units:
+            group.append(rest)
+            held += len(rest.records)
+    if group:
+        yield group
 
 
 def cut_slice(

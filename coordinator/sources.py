@@ -545,13 +545,13 @@ def read_header(reader: TextReader, source: Csv, pinned: Pinned) -> tuple[str, .
         block = next(found, None)
     if block is None or block.length < 0:
         return None
+    # The block holds records too; what can't be decoded in them is theirs.
+    text = (block.data or b"").removeprefix(BOM).decode(source.encoding, errors="surrogateescape")
+    lines = io.StringIO(text, newline="")
     try:
-        text = (block.data or b"").removeprefix(BOM).decode(source.encoding)
-        row = next(
-            csv.reader(io.StringIO(text, newline=""), delimiter=source.delimiter, strict=True),
-            [],
-        )
-    except (UnicodeDecodeError, csv.Error):
+        row = next(csv.reader(lines, delimiter=source.delimiter, strict=True), [])
+        "".join(row).encode()
+    except (UnicodeEncodeError, csv.Error):
         row = []
     if not row or len(set(row)) != len(row):
         raise SourceContradicted(

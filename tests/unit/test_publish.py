@@ -19,7 +19,7 @@ from coordinator.errors import (
 from coordinator.job import Blob, Job, Objects
 from coordinator.keys import RunKeys
 from coordinator.ledger import write_lines
-from coordinator.model import Entry, Pointer, Stage
+from coordinator.model import Entry, Pointer, RunRecord, Stage
 from coordinator.publish import publish, read_manifest
 from coordinator.store.file import FileStore
 from coordinator.store.memory import MemoryStore
@@ -29,7 +29,7 @@ from tests.unit.support import World, a_job, words
 BODIES = {"a": b"to be or\nnot to be\n", "b": b"that is\nthe question"}
 
 
-def complete(world: World) -> runs.RunRecord:
+def complete(world: World) -> RunRecord:
     """Take a run up to where it would be published."""
     world.run()
     run = world.record()
@@ -111,13 +111,11 @@ def test_the_pointer_moves_forward_in_logical_time_whoever_ends_last(
     times: list[tuple[str, float]], latest: str
 ) -> None:
     store = MemoryStore()
-    moved = {}
-    for run_id, time in times:
-        world = a_world(store=store, run_id=run_id, logical_time=time)
-        moved[run_id] = world.run().pointer_moved
-        assert store.exists(world.keys.manifest)
+    worlds = [a_world(store=store, run_id=run_id, logical_time=time) for run_id, time in times]
+    moved = {world.run_id: world.run().pointer_moved for world in worlds}
 
-    found = pointer(world)
+    assert all(store.exists(world.keys.manifest) for world in worlds)
+    found = pointer(worlds[0])
     assert found.run_id == latest
     assert found.manifest == RunKeys("job", latest).manifest
     assert moved[latest]
@@ -152,7 +150,7 @@ def test_a_pointer_is_not_held_back_by_one_that_moves_at_the_same_time() -> None
 # ------------------------------------------------------------------------------------------------
 
 
-def forge(world: World, run: runs.RunRecord, stage: Stage, edit: Callable[[Entry], Any]) -> Any:
+def forge(world: World, run: RunRecord, stage: Stage, edit: Callable[[Entry], Any]) -> Any:
     """Seal a ledger with other entries than those of the run; `edit` gives those for each."""
     entries = []
     for line in world.body(run.sealed[stage].key).split(b"\n")[:-1]:

@@ -403,6 +403,13 @@ def test_a_header_that_is_none_is_said_when_planning(body: bytes, multiline: boo
         reader.header(pin(as_memory(reader), "in"))
 
 
+@pytest.mark.parametrize("multiline", [True, False])
+def test_a_broken_row_does_not_hide_the_header_before_it(multiline: bool) -> None:
+    reader = reader_over(Csv(multiline=multiline), {"in": b'p,q\n1,\xff\n"open'})
+
+    assert reader.header(pin(as_memory(reader), "in")) == ("p", "q")
+
+
 def test_the_header_of_an_object_is_found_behind_its_byte_order_mark() -> None:
     reader = reader_over(Csv(multiline=False), {"in": '\ufeff"p, 1",q\n1,2\n'.encode()})
 
