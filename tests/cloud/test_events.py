@@ -123,7 +123,7 @@ def refused(says: str) -> Row:
     return Row(error="InputInvalid", says=says)
 
 
-FINE = {"batchItemFailures": []}
+FINE: dict[str, Any] = {"batchItemFailures": []}
 BACK = {"batchItemFailures": [{"itemIdentifier": MESSAGE_ID}]}
 HOW_TO = 'Send {"inputs": ["s3://bucket/prefix/"]'
 
