@@ -20,13 +20,8 @@ from coordinator.sources import Batch, Reader
 Slices = tuple[Slice, ...]
 
 
-def spread(rest: Slices, pieces: int, reader: Reader, *, anywhere: bool) -> tuple[Slices, ...]:
-    """What is left of a shard, as at most `pieces` children of about the same number of bytes.
-
-    Args:
-        anywhere: whether byte ranges may be cut between any two records; otherwise (a map of
-            batches, whose cuts lie at multiples of its size) only between slices.
-    """
+def spread(rest: Slices, pieces: int, reader: Reader) -> tuple[Slices, ...]:
+    """What is left of a shard, as at most `pieces` children of about the same number of bytes."""
     total = sum(map(_weight, rest))
     share = max(-(-total // max(pieces, 1)), 1)
     children: list[Slices] = []
@@ -36,7 +31,7 @@ def spread(rest: Slices, pieces: int, reader: Reader, *, anywhere: bool) -> tupl
         left: Slice | None = piece
         while left is not None:
             room = share - filled
-            head, left = _cut_at(left, room, cuttable=anywhere and reader.cuts_bytes(left.key))
+            head, left = _cut_at(left, room, cuttable=reader.cuts_bytes(left.key))
             child.append(head)
             filled += _weight(head)
             if filled >= share and len(children) < pieces - 1:

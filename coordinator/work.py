@@ -279,12 +279,15 @@ class MapAttempt:
 
 
 def _cut_rest(job: Job, reader: Reader, mapped: MapShard) -> tuple[Slices, ...]:
-    """What a shard stopped before, as children."""
+    """What a shard stopped before, as children. For a map of batches it is one child, so that
+    batches stay cut at multiples of their size."""
     if not mapped.rest:
         return ()
+    if job.form == "map_batch":
+        return (mapped.rest,)
     done = sum(map(slice_bytes, mapped.covered))
     left = sum(map(slice_bytes, mapped.rest))
-    return spread(mapped.rest, pieces(done, left), reader, anywhere=job.form != "map_batch")
+    return spread(mapped.rest, pieces(done, left), reader)
 
 
 def _dissect(place: Place, shard: Shard, attempt: str) -> Done | None:

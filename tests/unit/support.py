@@ -239,5 +239,5 @@ def words() -> Job:
         lambda line: [(word, 1) for word in line.split()],
         combine=lambda one, other: one + other,
         reduce=lambda word, total: {"word": word, "count": total},
-        limits=Limits(reduce_bytes=20),
+        limits=Limits(reduce_bytes=20, tolerated=10_000),
     )

@@ -58,14 +58,14 @@ def flat(children: tuple[Slices, ...]) -> Slices:
     return tuple(piece for child in children for piece in child)
 
 
-@given(shards(), st.integers(1, 20), st.booleans())
+@given(shards(), st.integers(1, 20))
 @examples(200)
 def test_a_rest_that_is_spread_reads_as_the_rest(
-    shard: tuple[Source, Reader, Slices], pieces: int, anywhere: bool
+    shard: tuple[Source, Reader, Slices], pieces: int
 ) -> None:
     _, reader, slices = shard
 
-    children = spread(slices, pieces, reader, anywhere=anywhere)
+    children = spread(slices, pieces, reader)
 
     assert 1 <= len(children) <= pieces
     assert all(children)

@@ -215,6 +215,16 @@ def test_a_shard_that_is_always_stopped_ends_all_the_same() -> None:
     assert world.run().manifest.stages["map"].splits > 3
 
 
+def test_a_map_of_lists_gets_the_same_lists_wherever_its_shard_is_split() -> None:
+    bodies = dict.fromkeys("abcdef", b"1\n2\n3\n4\n")
+    world = World(batched(Lines()), bodies)
+
+    found = result(world, Crew(world, trips=iter([0, 1, 0, 0])))
+
+    assert found == result(World(batched(Lines()), bodies))
+    assert world.run().manifest.stages["map"].splits > 1
+
+
 def test_a_map_of_whole_shards_is_not_split_unless_it_says_so() -> None:
     job = Job("job", Lines())
     job.map_shard(lambda records: [list(records)])
