@@ -1,0 +1,27 @@
+"""What the jobs of this suite do to the worker that maps them."""
+
+from __future__ import annotations
+
+from tests.chaos.simulator.world import World
+
+_worlds: list[World] = []
+
+
+def enter(world: World) -> None:
+    """The jobs' worker lives in this world."""
+    _worlds.append(world)
+
+
+def leave(world: World) -> None:
+    """It does no more."""
+    _worlds.remove(world)
+
+
+def die() -> None:
+    """End the process, as running out of memory does."""
+    _worlds[-1].die()
+
+
+def pass_time(seconds: float) -> None:
+    """Take so long; past the function's limit, the process is ended."""
+    _worlds[-1].sleep(seconds)

@@ -1,0 +1,159 @@
+"""The store and the inputs of a world: every operation is an effect, and all writes are remembered."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from coordinator.errors import AlreadyExists, FanfoldError, OutcomeUnknown, StoreUnavailable
+from coordinator.model import Pinned
+from coordinator.store import Page, Readable, Stat
+from coordinator.store.memory import MemoryInputs, MemoryStore
+from tests.chaos.simulator.world import Trouble, World
+
+_T = TypeVar("_T")
+
+PAGE_KEYS = 2
+WRITES = frozenset({"create", "replace", "put", "delete"})
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A write that took place. `owner` is the execution for which a function did it."""
+
+    operation: str
+    key: str
+    body: bytes | None
+    owner: str | None
+
+
+class SimulatedStore(MemoryStore):
+    """A store in memory whose every operation, page and read is an effect.
+
+    `history` holds all writes in order; `watch` is called after each.
+    """
+
+    def __init__(self, world: World, page_keys: int = PAGE_KEYS) -> None:
+        super().__init__(lambda: world.now)
+        self.world = world
+        self.page_keys = page_keys
+        self.history: list[Write] = []
+        self.watch: Callable[[Write], None] = lambda write: None
+
+    def perform(self, operation: str, key: str, action: Callable[[], _T]) -> _T:
+        if operation not in WRITES:
+            return self.world.effect(operation, key, action, _reading(key))
+
+        def write() -> _T:
+            result = action()
+            by = self.world.current
+            done = Write(operation, key, self.peek(key), by.owner if by else None)
+            self.history.append(done)
+            self.watch(done)
+            return result
+
+        return self.world.effect(operation, key, write, _writing(operation, key))
+
+    def peek(self, key: str) -> bytes | None:
+        """What lies under a key, without any effect."""
+        held = self._objects.get(key)
+        return held.body if held else None
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """The keys with a prefix, without any effect."""
+        return sorted(key for key in self._objects if key.startswith(prefix))
+
+    def open(self, key: str, start: int = 0, stop: int | None = None) -> Readable:
+        stream = super().open(key, start, stop)
+        return SimulatedStream(self.world, key, stream)
+
+    def list(self, prefix: str, *, after: str = "") -> Iterator[Stat]:
+        """Page by page, each an effect."""
+        while True:
+            page, more = self.page(prefix, after)
+            yield from page
+            if not more:
+                return
+            after = page[-1].key
+
+    def page(self, prefix: str, after: str) -> tuple[Sequence[Stat], bool]:
+        """One page of a listing, and whether there are more."""
+
+        def action() -> tuple[Sequence[Stat], bool]:
+            found = [key for key in self.keys(prefix) if key > after]
+            page = [self._stat(key) for key in found[: self.page_keys]]
+            return page, len(found) > len(page)
+
+        return self.perform("list", prefix, action)
+
+
+class SimulatedInputs(MemoryInputs):
+    """Inputs in memory, listed page by page; every page and every read is an effect."""
+
+    def __init__(self, world: World, objects: Mapping[str, bytes], page_size: int) -> None:
+        super().__init__(objects, page_size=page_size)
+        self.world = world
+
+    def pages(self, patterns: Sequence[str], cursor: str = "") -> Iterator[Page]:
+        found = list(super().pages(patterns, cursor))
+        for page in found:
+            place = page.cursor or "the last"
+            yield self.world.effect(
+                "list inputs", place, partial(_same, page), _reading("the inputs")
+            )
+
+    def open(self, pinned: Pinned, start: int, stop: int) -> Readable:
+        def opened() -> Readable:
+            return super(SimulatedInputs, self).open(pinned, start, stop)
+
+        stream = self.world.effect("open input", pinned.key, opened, _reading(pinned.key))
+        return SimulatedStream(self.world, pinned.key, stream)
+
+
+class SimulatedStream:
+    """A stream whose every read is an effect, but for those that only find its end."""
+
+    def __init__(self, world: World, key: str, stream: Readable) -> None:
+        self._world = world
+        self._key = key
+        self._stream = stream
+        self._ahead = stream.read(1)
+
+    def read(self, size: int = -1, /) -> bytes:
+        if not self._ahead or not size:
+            return b""
+        return self._world.effect("read", self._key, lambda: self._take(size), _reading(self._key))
+
+    def _take(self, size: int) -> bytes:
+        piece = self._ahead + self._stream.read(size if size < 0 else size - 1)
+        self._ahead = self._stream.read(1)
+        return piece
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _same(page: Page) -> Page:
+    return page
+
+
+def _reading(key: str) -> Trouble:
+    def unavailable() -> FanfoldError:
+        return StoreUnavailable(f"{key} can't be read just now (simulated).")
+
+    return Trouble(unavailable, unavailable)
+
+
+def _writing(operation: str, key: str) -> Trouble:
+    return Trouble(
+        before=lambda: StoreUnavailable(f"{key} can't be written just now (simulated)."),
+        after=lambda: OutcomeUnknown(f"Whether {key} was written is not known (simulated)."),
+        refused=lambda: AlreadyExists(f"{key} is there already (simulated)."),
+    )
+
+
+def sha256(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()

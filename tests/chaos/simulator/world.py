@@ -1,0 +1,349 @@
+"""A world in virtual time: a clock, events, processes, and every effect of theirs, numbered.
+
+An effect is whatever one process does that another could see: a store call, a message sent,
+received or deleted, a token answered, a function invoked. A script says at which effect which
+fault happens. Nothing here knows what the effects are for.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import count
+from typing import Any, Protocol, TypeVar
+
+from tests.chaos.simulator.fibers import Fiber, Killed
+
+_T = TypeVar("_T")
+
+TICK_SECONDS = 0.01
+EPOCH = 1_800_000_000.0
+MOST_EFFECTS = 20_000
+
+
+class Kind(StrEnum):
+    """What goes wrong at an effect."""
+
+    ERROR_BEFORE = "error before"
+    ERROR_AFTER = "error after"
+    UNKNOWN = "outcome unknown, not done"
+    OWN_REFUSAL = "refused because of its own first try"
+    CRASH_BEFORE = "crash before"
+    CRASH_AFTER = "crash after"
+    THROTTLED = "throttled thrice"
+    DELAYED = "delayed past the deadline"
+    TWICE = "message delivered twice"
+    OUT_OF_ORDER = "message delivered out of order"
+    TAKEN_OVER = "stopped and taken over, the old one going on beside"
+    TAKEN_OVER_LATE = "stopped and taken over, the old one going on last"
+
+
+THROTTLES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """One effect. `actor` is a function's name, or the service that acts."""
+
+    number: int
+    actor: str
+    operation: str
+    target: str
+
+    def __str__(self) -> str:
+        return f"#{self.number} {self.actor}: {self.operation} {self.target}"
+
+
+class Script(Protocol):
+    """Says what goes wrong, effect by effect."""
+
+    def at(self, effect: Effect) -> Kind | None: ...
+
+
+class Undisturbed:
+    """Nothing goes wrong."""
+
+    def at(self, effect: Effect) -> Kind | None:
+        return None
+
+
+@dataclass(slots=True)
+class OneFault:
+    """One fault at one effect. Being throttled lasts for three tries of the same effect."""
+
+    number: int
+    kind: Kind
+    struck: Effect | None = None
+    _left: int = THROTTLES
+
+    def at(self, effect: Effect) -> Kind | None:
+        if effect.number == self.number:
+            self.struck = effect
+            self._left -= 1
+            return self.kind
+        first = self.struck
+        if (
+            self.kind is Kind.THROTTLED
+            and first is not None
+            and self._left > 0
+            and (effect.operation, effect.target) == (first.operation, first.target)
+        ):
+            self._left -= 1
+            return self.kind
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """The errors that an effect's caller sees: when it was not done, and when its answer was lost."""
+
+    before: Callable[[], Exception]
+    after: Callable[[], Exception]
+    refused: Callable[[], Exception] | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Process:
+    """One invocation: a fiber, what it is, and by when it has to end."""
+
+    actor: str
+    fiber: Fiber
+    deadline: float
+    letter: Any = None
+    owner: str | None = None
+    container: dict[Any, Any] = field(default_factory=dict)
+    held_until: float = 0.0
+    dead: str | None = None
+    result: Any = None
+    error: BaseException | None = None
+
+
+class Event:
+    """Something that will happen, unless it is called off."""
+
+    __slots__ = ("action", "off")
+
+    def __init__(self, action: Callable[[], object]) -> None:
+        self.action = action
+        self.off = False
+
+
+class World:
+    """Runs events in the order of their times; processes take turns at every effect."""
+
+    def __init__(self, script: Script | None = None) -> None:
+        self.script: Script = script or Undisturbed()
+        self.now = EPOCH
+        self.trace: list[Effect] = []
+        self.current: Process | None = None
+        self.processes: list[Process] = []
+        self.pause_at: int | None = None
+        self._events: list[tuple[float, int, Event]] = []
+        self._tickets = count()
+        self._turns: dict[Process, Callable[[], None]] = {}
+        self.on_container: Callable[[dict[Any, Any]], None] = lambda container: None
+        self.take_over: Callable[[], None] = lambda: None
+        self.duplicate: Callable[[Any], None] = lambda letter: None
+
+    # -- time ------------------------------------------------------------------------------------
+
+    def at(self, when: float, action: Callable[[], object]) -> Event:
+        """Have something happen at a time, or at once if that has passed."""
+        event = Event(action)
+        heapq.heappush(self._events, (when, next(self._tickets), event))
+        return event
+
+    def after(self, seconds: float, action: Callable[[], object]) -> Event:
+        """Have something happen in so many seconds."""
+        return self.at(self.now + seconds, action)
+
+    def run(self, effects: int | None = None) -> None:
+        """Until nothing is left to happen, or for about so many effects."""
+        self.pause_at = None if effects is None else len(self.trace) + effects
+        while self._events and not self._pausing():
+            when, _, event = heapq.heappop(self._events)
+            if event.off:
+                continue
+            self.now = max(self.now, when)
+            event.action()
+        self.pause_at = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is left to happen."""
+        while self._events and self._events[0][2].off:
+            heapq.heappop(self._events)
+        return not self._events
+
+    def _pausing(self) -> bool:
+        if len(self.trace) > MOST_EFFECTS:
+            raise AssertionError(f"no end after {MOST_EFFECTS} effects; the last: {self.trace[-1]}")
+        return self.pause_at is not None and len(self.trace) >= self.pause_at
+
+    # -- processes -------------------------------------------------------------------------------
+
+    def spawn(
+        self,
+        actor: str,
+        body: Callable[[], Any],
+        ended: Callable[[Process], None],
+        *,
+        limit_seconds: float,
+        letter: Any = None,
+        owner: str | None = None,
+        container: dict[Any, Any] | None = None,
+    ) -> None:
+        """Start a process; `ended` is told when it has ended, however it did."""
+
+        def live() -> None:
+            try:
+                process.result = body()
+            except Killed:
+                assert process.dead
+            except Exception as error:  # noqa: BLE001  whatever a handler raises is its answer
+                process.error = error
+
+        process = Process(
+            actor,
+            Fiber(live),
+            self.now + limit_seconds,
+            letter,
+            owner,
+            container if container is not None else {},
+        )
+        self.processes.append(process)
+
+        def turn() -> None:
+            if process not in self._turns:
+                return
+            if self.now < process.held_until and process.dead is None:
+                self.at(process.held_until, turn)
+            else:
+                self._turn(process)
+                if process.fiber.ended:
+                    self.processes.remove(process)
+                    del self._turns[process]
+                    ended(process)
+
+        self._turns[process] = turn
+        self.at(self.now, turn)
+
+    def _turn(self, process: Process) -> None:
+        before, self.current = self.current, process
+        self.on_container(process.container)
+        process.fiber.resume()
+        self.current = before
+
+    def sleep(self, seconds: float) -> None:
+        """Let the current process wait; one that waits past its deadline dies."""
+        process = self._running()
+        self.at(min(self.now + seconds, process.deadline), self._turns[process])
+        process.fiber.pause()
+        self._check(process)
+
+    def hold(self, process: Process, seconds: float) -> None:
+        """A process that is waiting for its turn gets none for a while."""
+        process.held_until = min(self.now + seconds, process.deadline)
+
+    def kill(self, process: Process, how: str = "Runtime.ExitError") -> None:
+        """A process that is waiting for its turn dies; nothing more that it does has an effect."""
+        process.dead = process.dead or how
+        self.at(self.now, self._turns[process])
+
+    def die(self) -> None:
+        """The current process dies."""
+        self._running().dead = "Runtime.ExitError"
+        raise Killed
+
+    def end(self) -> None:
+        """End all processes, so that no thread is left waiting."""
+        for process in list(self.processes):
+            process.dead = process.dead or "Runtime.ExitError"
+            while not process.fiber.ended:
+                self._turn(process)
+        self.processes.clear()
+        self._turns.clear()
+        self._events.clear()
+
+    def _running(self) -> Process:
+        assert self.current is not None, "no process is running"
+        return self.current
+
+    def _check(self, process: Process) -> None:
+        if process.dead is None and self.now >= process.deadline:
+            process.dead = "Sandbox.Timedout"
+        if process.dead is not None:
+            raise Killed
+
+    # -- effects ---------------------------------------------------------------------------------
+
+    def number(self, actor: str, operation: str, target: str) -> tuple[Effect, Kind | None]:
+        """Number an effect, and say what goes wrong with it."""
+        self.now += TICK_SECONDS
+        effect = Effect(len(self.trace) + 1, actor, operation, target)
+        self.trace.append(effect)
+        return effect, self.script.at(effect)
+
+    def effect(self, operation: str, target: str, action: Callable[[], _T], trouble: Trouble) -> _T:
+        """Do one effect of the current process, with the fault that the script has for it."""
+        if self.current is None:  # a test looks at the world
+            return action()
+        process = self.current
+        self._check(process)
+        _, kind = self.number(process.actor, operation, target)
+        if self.pause_at is not None or (self._events and self._events[0][0] <= self.now):
+            self.at(self.now, self._turns[process])
+            process.fiber.pause()
+            self._check(process)
+        if kind is None:
+            return action()
+        return self._disturbed(kind, process, action, trouble)
+
+    def _disturbed(
+        self, kind: Kind, process: Process, action: Callable[[], _T], trouble: Trouble
+    ) -> _T:
+        match kind:
+            case Kind.ERROR_BEFORE | Kind.THROTTLED:
+                raise trouble.before()
+            case Kind.ERROR_AFTER:
+                action()
+                raise trouble.after()
+            case Kind.UNKNOWN:
+                raise trouble.after()
+            case Kind.OWN_REFUSAL:
+                action()
+                assert trouble.refused is not None
+                raise trouble.refused()
+            case Kind.CRASH_BEFORE:
+                self.die()
+            case Kind.CRASH_AFTER:
+                action()
+                self.die()
+            case Kind.DELAYED:
+                self._take_place_late(process, action)
+                self.sleep(float("inf"))
+            case Kind.TWICE:
+                self.duplicate(process.letter)
+            case Kind.TAKEN_OVER:
+                self.take_over()
+                self.sleep(TICK_SECONDS * (5 + len(self.trace) % 40))
+            case Kind.TAKEN_OVER_LATE:
+                self.take_over()
+                self.sleep(process.deadline - self.now - 1)
+            case _:
+                raise AssertionError(f"{kind} does not apply here")
+        return action()
+
+    def _take_place_late(self, process: Process, action: Callable[[], object]) -> None:
+        """Have a request take place after its sender is dead, at about the time when another does
+        the same again."""
+
+        def arrive() -> None:
+            with suppress(Exception):  # nobody is left to be told
+                action()
+
+        again = process.letter.visible_at if process.letter is not None else process.deadline + 5
+        self.at(again + TICK_SECONDS * (len(self.trace) % 32), arrive)

@@ -1,0 +1,289 @@
+"""The suite has teeth: each of these mistakes makes it fail.
+
+A mistake is made by replacing one function; then cases of `test_single_faults.py` are played until
+one fails. That they pass without the mistake is shown there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from coordinator import coverage, ledger, planning, reconcile, runs
+from coordinator import publish as publishing
+from coordinator import waves as waving
+from coordinator import work as working
+from coordinator.attempts import Verdict, attend
+from coordinator.errors import AlreadyExists
+from coordinator.job import Job
+from coordinator.keys import RunKeys
+from coordinator.model import Answer, Entry, Message, Pointer, RunRecord
+from coordinator.publish import Published
+from coordinator.store import Got, Page, Stat, Store
+from coordinator.store.memory import MemoryInputs
+from coordinator.work import Place
+from functions import answers, desk, plan, work
+from functions import publish as publish_function
+from tests.chaos.faults import TAKEN_OVER, Case, all_cases, scenario_named, undisturbed
+from tests.chaos.scenarios import SAME_NAME
+from tests.chaos.simulator.store import SimulatedStore
+from tests.chaos.simulator.world import Kind
+
+pytestmark = pytest.mark.chaos
+
+MOST_CASES = 200
+Patch = pytest.MonkeyPatch
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the suite: cases of some kinds, of some effects, of some scenarios."""
+
+    scenarios: tuple[str, ...] = ("words", "splits")
+    kinds: tuple[Kind, ...] = tuple(Kind)
+    actor: str | None = None
+    operation: str | None = None
+
+    def cases(self) -> Iterator[Case]:
+        """At most so many, from all over the part."""
+        found = [
+            case
+            for name in self.scenarios
+            for case in all_cases(scenario_named(name))
+            if case.kind in self.kinds
+            and self.actor in {None, case.effect.actor}
+            and self.operation in {None, case.effect.operation}
+        ]
+        assert found
+        yield from found[:: -(-len(found) // MOST_CASES)]
+
+
+def first_failure(part: Part) -> str | None:
+    """What the suite says to the first case that fails; what has no fault is played first."""
+    try:
+        for case in part.cases():
+            case.play()
+    except AssertionError as error:
+        return str(error)
+    return None
+
+
+@pytest.fixture(autouse=True)
+def recorded_anew() -> Iterator[None]:
+    """A mistake may change what an undisturbed run does."""
+    undisturbed.cache_clear()
+    yield
+    undisturbed.cache_clear()
+
+
+# ------------------------------------------------------------------------------------------------
+# The mistakes
+# ------------------------------------------------------------------------------------------------
+
+
+def put_if_absent_is_dropped(patch: Patch) -> None:
+    def create(self: SimulatedStore, key: str, body: bytes) -> str:
+        return self.perform("create", key, lambda: self._put(key, body))
+
+    patch.setattr(SimulatedStore, "create", create)
+
+
+def the_token_is_answered_before_the_commit(patch: Patch) -> None:
+    def early(place: Place, message: Message, **rest: Any) -> Verdict:
+        answers.done(message, Answer(shard=message.shard.id, outcome="done"))
+        return attend(place, message, **rest)
+
+    patch.setattr(work, "attend", early)
+
+
+def publishing_comes_before_verifying(patch: Patch) -> None:
+    prove = publishing.prove
+
+    def unverified(store: Store, run: RunRecord) -> Any:
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(coverage, "prove", lambda objects, covered: list(covered) and None)
+            inner.setattr(publishing, "missing_leaves", lambda roots, outcomes: iter(()))
+            inner.setattr(publishing, "_check_flow", lambda *arguments: None)
+            inner.setattr(publishing, "_check_names", lambda *arguments: None)
+            return prove(store, run)
+
+    def publish_first(store: Store, job: Job, run: RunRecord, *, now: float) -> Published:
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(publishing, "prove", unverified)
+            published = publishing.publish(store, job, run, now=now)
+        prove(store, published.run)
+        return published
+
+    patch.setattr(publish_function, "publish", publish_first)
+
+
+def only_the_first_page_of_keys_is_listed(patch: Patch) -> None:
+    def listed(self: SimulatedStore, prefix: str, *, after: str = "") -> Iterator[Stat]:
+        return iter(self.page(prefix, after)[0])
+
+    patch.setattr(SimulatedStore, "list", listed)
+
+
+def only_the_first_page_of_inputs_is_listed(patch: Patch) -> None:
+    pages = MemoryInputs.pages
+
+    def listed(self: MemoryInputs, patterns: Sequence[str], cursor: str = "") -> Iterator[Page]:
+        first = next(pages(self, patterns, cursor))
+        yield Page(first.objects, None)
+
+    patch.setattr(MemoryInputs, "pages", listed)
+
+
+def the_children_of_a_split_come_from_the_loser(patch: Patch) -> None:
+    """As if the children lay beside the entry, where the last to write them wins."""
+    commit, get = ledger.commit, SimulatedStore.get
+
+    def beside(key: str) -> str:
+        return key.replace("/ledger/", "/children/")
+
+    def commit_in_two(store: Store, keys: RunKeys, entry: Entry) -> Entry:
+        if entry.children:
+            with store.writer(beside(keys.entry(entry.stage, entry.shard))) as writer:
+                writer.write(entry.encode())
+                writer.close()
+        return commit(store, keys, entry)
+
+    def get_both(self: SimulatedStore, key: str) -> Got:
+        got = get(self, key)
+        last = self.peek(beside(key)) if "/ledger/" in key else None
+        if last is None:
+            return got
+        merged = {**json.loads(got.body), "children": json.loads(last)["children"]}
+        return got._replace(body=json.dumps(merged).encode())
+
+    patch.setattr(ledger, "commit", commit_in_two)
+    patch.setattr(SimulatedStore, "get", get_both)
+
+
+def the_pointer_moves_backwards(patch: Patch) -> None:
+    def move(store: Store, keys: RunKeys, run: RunRecord) -> bool:
+        pointer = Pointer(
+            job=run.job,
+            run_id=run.run_id,
+            logical_time=run.logical_time,
+            manifest=keys.manifest,
+            results=keys.results,
+        )
+        with store.writer(keys.latest(run.source_key)) as writer:
+            writer.write(pointer.encode())
+            writer.close()
+        return True
+
+    patch.setattr(publishing, "_move_pointer", move)
+
+
+def a_412_is_taken_for_a_strangers(patch: Patch) -> None:
+    """The attempt thinks that it lost, and removes what it wrote."""
+
+    def commit(store: Store, keys: RunKeys, entry: Entry) -> Entry:
+        try:
+            store.create(keys.entry(entry.stage, entry.shard), entry.encode())
+        except AlreadyExists:
+            store.delete(part.key for part in entry.receipt.parts)
+            standing = ledger.find(store, keys, entry.stage, entry.shard)
+            assert standing is not None
+            return standing
+        return entry
+
+    patch.setattr(ledger, "commit", commit)
+
+
+def a_412_is_taken_for_success(patch: Patch) -> None:
+    def commit(store: Store, keys: RunKeys, entry: Entry) -> Entry:
+        try:
+            store.create(keys.entry(entry.stage, entry.shard), entry.encode())
+        except AlreadyExists:
+            return entry
+        return entry
+
+    patch.setattr(ledger, "commit", commit)
+
+
+def a_result_of_ones_own_is_taken_for_anothers(patch: Patch) -> None:
+    patch.setattr(working, "file_at", lambda store, key: None)
+
+
+def a_plan_replaces_the_one_before(patch: Patch) -> None:
+    def commit_plan(store: Store, run: RunRecord, stage: Any, ref: Any) -> RunRecord:
+        def put(found: RunRecord) -> RunRecord:
+            return found.model_copy(update={"plans": {**found.plans, stage: ref}})
+
+        return runs.change_own(store, run, put)
+
+    patch.setattr(planning, "commit_plan", commit_plan)
+
+
+def a_stage_is_closed_before_it_is_complete(patch: Patch) -> None:
+    decide = reconcile.decide
+
+    def hasty(facts: Any) -> Any:
+        if facts.outcomes:
+            facts = dataclasses.replace(facts, roots=0)
+        return decide(facts)
+
+    patch.setattr(waving, "decide", hasty)
+
+
+def a_living_owner_is_taken_for_dead(patch: Patch) -> None:
+    patch.setattr(plan, "_is_live", lambda owner: False)
+
+
+def an_owner_that_was_replaced_goes_on(patch: Patch) -> None:
+    patch.setattr(
+        runs,
+        "change_own",
+        lambda store, run, edit: runs.change(store, RunKeys(run.job, run.run_id), edit),
+    )
+    patch.setattr(
+        desk, "owned_run", lambda ref: runs.read(desk.store(), RunKeys(ref["job"], ref["run_id"]))
+    )
+
+
+TWICE = (Kind.TWICE,)
+REFUSED = (Kind.OWN_REFUSAL,)
+MISTAKES: dict[Callable[[Patch], None], Part] = {
+    put_if_absent_is_dropped: Part(kinds=TWICE, actor="work"),
+    the_token_is_answered_before_the_commit: Part(kinds=(Kind.CRASH_BEFORE,), actor="work"),
+    publishing_comes_before_verifying: Part((SAME_NAME.name,)),
+    only_the_first_page_of_keys_is_listed: Part(),
+    only_the_first_page_of_inputs_is_listed: Part(),
+    the_children_of_a_split_come_from_the_loser: Part(("splits",), TWICE, "work"),
+    the_pointer_moves_backwards: Part(("newer first",)),
+    a_412_is_taken_for_a_strangers: Part(kinds=REFUSED),
+    a_412_is_taken_for_success: Part(kinds=TWICE, actor="work"),
+    a_result_of_ones_own_is_taken_for_anothers: Part(kinds=REFUSED, actor="work"),
+    a_plan_replaces_the_one_before: Part(actor="states", operation="invoke"),
+    a_stage_is_closed_before_it_is_complete: Part(("splits",)),
+    a_living_owner_is_taken_for_dead: Part(("triggered twice",)),
+    an_owner_that_was_replaced_goes_on: Part(("words",), TAKEN_OVER),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.__name__)
+def test_a_mistake_is_found(
+    mistake: Callable[[Patch], None],
+    monkeypatch: Patch,
+    record_property: Callable[[str, object], None],
+) -> None:
+    with monkeypatch.context() as patch:
+        mistake(patch)
+        said = first_failure(MISTAKES[mistake])
+    assert said is not None, "nothing failed in spite of the mistake"
+    record_property("said", said)
+
+
+@pytest.mark.parametrize(
+    "part", [Part(kinds=TWICE, actor="work"), Part(kinds=REFUSED)], ids=["twice", "refused"]
+)
+def test_without_a_mistake_nothing_fails(part: Part) -> None:
+    assert first_failure(part) is None
