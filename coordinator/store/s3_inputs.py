@@ -6,7 +6,6 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from coordinator.errors import FanfoldError, InputChanged, InputInvalid, InputUnreadable
@@ -52,15 +51,6 @@ class _Cursor(NamedTuple):
         return cls(**json.loads(text)) if text else cls()
 
 
-@dataclass(frozen=True, slots=True)
-class _Listing:
-    """What a pattern lists: all below a prefix that is wanted."""
-
-    bucket: str
-    prefix: str
-    wanted: Callable[[str], bool]
-
-
 class _Rows(NamedTuple):
     """One answer of S3, and the key and version to go on from, if there is more."""
 
@@ -101,13 +91,9 @@ class S3Inputs:
         addresses = [_parse(pattern) for pattern in patterns]
         at = _Cursor.decode(cursor)
         while at.pattern < len(addresses):
-            listing = self._listing(*addresses[at.pattern])
-            answer = self._list(listing.bucket, listing.prefix, at, self._page_size)
-            objects = [
-                self._pin(listing.bucket, row)
-                for row in answer.rows
-                if listing.wanted(row["Key"]) and not (row["Key"][-1] == "/" and row["Size"] == 0)
-            ]
+            bucket, key = addresses[at.pattern]
+            answer = self._named(bucket, key, at) or self._matching(bucket, key, at)
+            objects = [self._pin(bucket, row) for row in answer.rows]
             if answer.following is None:
                 at = _Cursor(at.pattern + 1)
             else:
@@ -136,20 +122,28 @@ class S3Inputs:
 
     # -- listing ---------------------------------------------------------------------------------
 
-    def _listing(self, bucket: str, key: str) -> _Listing:
-        """Tell whether a pattern is an object, a glob or a prefix."""
-        if key and not key.endswith("/") and self._is_object(bucket, key):
-            return _Listing(bucket, key, lambda found: found == key)
-        if has_magic(key):
-            matches = compile_glob(key).fullmatch
-            return _Listing(bucket, literal_prefix(key), lambda found: matches(found) is not None)
-        named = self._name.fullmatch
-        return _Listing(bucket, key, lambda found: named(found.rpartition("/")[2]) is not None)
+    def _named(self, bucket: str, key: str, at: _Cursor) -> _Rows | None:
+        """The object that has a pattern for its key. Asked only where a listing begins, so that
+        an object made meanwhile doesn't cut it short."""
+        if at.after or not key or key.endswith("/"):
+            return None
+        rows = self._list(bucket, key, at, 1).rows  # a key comes first of all that begin with it
+        return _Rows(rows, None) if rows and rows[0]["Key"] == key else None
 
-    def _is_object(self, bucket: str, key: str) -> bool:
-        # A key comes first of all that begin with it.
-        rows = self._list(bucket, key, _Cursor(), 1).rows
-        return bool(rows) and rows[0]["Key"] == key
+    def _matching(self, bucket: str, key: str, at: _Cursor) -> _Rows:
+        """What a glob matches, or a prefix holds."""
+        if has_magic(key):
+            prefix, matches, whole = literal_prefix(key), compile_glob(key).fullmatch, True
+        else:
+            prefix, matches, whole = key, self._name.fullmatch, False
+        answer = self._list(bucket, prefix, at, self._page_size)
+        rows = [
+            row
+            for row in answer.rows
+            if matches(row["Key"] if whole else row["Key"].rpartition("/")[2])
+            and not (row["Key"].endswith("/") and row["Size"] == 0)
+        ]
+        return _Rows(rows, answer.following)
 
     def _list(self, bucket: str, prefix: str, at: _Cursor, limit: int) -> _Rows:
         address = f"s3://{bucket}/{prefix}"
