@@ -37,6 +37,12 @@ def failed(message: Message, error: str, cause: str) -> None:
         )
 
 
+def dropped(message: Message, reason: str) -> None:
+    """Answer the token of a message that nobody wants any more."""
+    desk.logger.info("dropped", extra={"reason": reason})
+    failed(message, "Superseded", reason)
+
+
 def delay(record: SQSRecord, seconds: float) -> None:
     """Let a message be seen again after a delay; without it, that happens a little later."""
     with suppress(ClientError, BotoCoreError):

@@ -9,7 +9,7 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from coordinator import attempts, ledger
-from coordinator.errors import LedgerBroken
+from coordinator.errors import KeyMissing, LedgerBroken
 from coordinator.model import Message
 from coordinator.work import answer_of
 from functions import answers, desk
@@ -41,13 +41,17 @@ def bury(record: SQSRecord) -> None:
         epoch=message.epoch,
     )
     desk.metrics.set_default_dimensions(job=message.job)
-    place = place_of(message)
+    try:
+        place = place_of(message)
+    except KeyMissing as gone:
+        answers.dropped(message, f"Its run is gone. {gone}")
+        return
     standing = ledger.find(place.store, place.keys, message.stage, message.shard.id)
     if standing is not None:
         answers.done(message, answer_of(standing))
         return
     if (reason := dropped(place.run, message)) is not None:
-        answers.failed(message, "Superseded", reason)
+        answers.dropped(message, reason)
         return
     limits = place.job.limits
     # Counted across both queues, so that this receipt is in it too.

@@ -28,6 +28,9 @@ def place_of(message: Message) -> Place:
 
     A container remembers a run's record for half a minute, but never one older than the message:
     epoch, wave and stage of the message must be known to it.
+
+    Raises:
+        KeyMissing: there is no such run; `clean` has removed it.
     """
     keys = RunKeys(message.job, message.run_id)
     now = desk.now()

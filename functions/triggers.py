@@ -24,6 +24,8 @@ from coordinator.keys import RunKeys, check_run_id
 from coordinator.model import RunRecord
 from coordinator.store import Inputs, Store
 
+# An execution's input goes with every payload, and has to leave room for the rest of 256 KiB.
+INPUT_BYTES = 128 * 1024
 MANIFEST_SUFFIX = ".inputs.json"
 DEPLOYED_LIMITS = frozenset({"memory_mb", "timeout_seconds", "attempts"})
 EXPECTED = (
@@ -86,6 +88,12 @@ def understand(
     """
     if not isinstance(event, dict):
         raise InputInvalid(f"The execution's input is no JSON object. {EXPECTED}")
+    size = len(json.dumps(event, ensure_ascii=False).encode())
+    if size > INPUT_BYTES:
+        raise InputInvalid(
+            f"The execution's input has {size} bytes, more than {INPUT_BYTES}. Name prefixes or "
+            f"globs, or upload the list as an object that ends in {MANIFEST_SUFFIX}."
+        )
     if event.get("detail-type") == "Object Created":
         return _uploaded(event, job, inputs)
     if "schedule" in event:

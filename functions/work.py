@@ -11,7 +11,7 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from coordinator.attempts import Again, Answered, attend
-from coordinator.errors import AttemptFailed
+from coordinator.errors import AttemptFailed, KeyMissing
 from coordinator.model import Answer, Message
 from functions import answers, desk
 from functions.floor import dropped, place_of
@@ -51,10 +51,13 @@ def work(record: SQSRecord, remaining_seconds: float) -> None:
         receives=receives,
     )
     desk.metrics.set_default_dimensions(job=message.job)
-    place = place_of(message)
+    try:
+        place = place_of(message)
+    except KeyMissing as gone:
+        answers.dropped(message, f"Its run is gone. {gone}")
+        return
     if (reason := dropped(place.run, message)) is not None:
-        desk.logger.info("dropped", extra={"reason": reason})
-        answers.failed(message, "Superseded", reason)
+        answers.dropped(message, reason)
         return
     verdict = attend(
         place,

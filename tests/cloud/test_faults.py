@@ -12,6 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from coordinator.testing import run_job
+from functions import floor
 from tests.cloud.account import Account, forget_everything
 from tests.cloud.conftest import JOBS, MakeCloud
 from tests.cloud.harness import ApiCall, about_shard, key_contains
@@ -336,6 +337,29 @@ def test_a_message_that_is_not_ours_ends_as_a_log_line(
     cloud.drain()
     assert cloud.records.count("work") == 5 + 2
     assert cloud.records.count("bury") == 1
+
+
+@pytest.mark.parametrize("buried", [False, True])
+def test_a_message_of_a_run_that_is_gone_is_dropped(
+    make_cloud: MakeCloud, write_job: WriteJob, buried: bool
+) -> None:
+    cloud = make_cloud(write_job())
+    cloud.give(lines(2))
+    late = cloud.faults.deliver_twice(late=True, match=about_shard("0"))
+    assert cloud.run(RUN).succeeded
+    cloud.s3.delete_object(Bucket=cloud.bucket, Key=cloud.keys("r1").run)
+    floor.forget()
+    if buried:
+        (event, *_) = cloud.records.events("work")
+        cloud.sqs.send_message(
+            QueueUrl=cloud.dead_letter_url, MessageBody=event["Records"][0]["body"]
+        )
+    else:
+        late.release()
+    cloud.drain()
+    assert cloud.records.count("bury") == buried
+    assert "Its run is gone." in cloud.answers()[-1]["cause"]
+    assert len(cloud.parts("r1")) == 2
 
 
 # Calls whose outcome is not what it seems ---------------------------------------------------------

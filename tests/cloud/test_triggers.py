@@ -266,6 +266,7 @@ def test_bad_input_ends_the_execution_and_says_what_to_send(
         ({"run_id": ""}, "Run id '' can't be used"),
         ({"inputs": ["/etc/passwd"]}, "'/etc/passwd' is no S3 address"),
         ({"limits": {"memory_mb": 4096}}, "limits.memory_mb is fixed when the job is deployed"),
+        ({"inputs": ["s3://bucket/" + "ü" * 70_000]}, "more than 131072. Name prefixes"),
         ({"limits": {"shards": 20_000}}, "a stage on AWS has at most 10000"),
     ],
 )
