@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,8 @@ app = typer.Typer(
 )
 
 OUTPUT = "fanfold-out"
+# Commands of other packages, such as infra's deploy, are found under this entry point group.
+COMMANDS = "fanfold.commands"
 RUN_DIR = "A run's folder: OUTPUT/JOB/runs/RUN_ID, or s3://BUCKET/JOB/runs/RUN_ID."
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -153,6 +156,8 @@ def repair(
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; ends the process with its exit code."""
     given = sys.argv[1:] if arguments is None else arguments
+    for command in entry_points(group=COMMANDS):
+        app.command(command.name)(command.load())
     try:
         app(args=given, prog_name="fanfold")
     except FanfoldError as error:

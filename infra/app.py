@@ -1,0 +1,85 @@
+"""The CDK app: a stack for every job in a folder. CDK runs it as `python -m infra.app`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from aws_cdk import App, Validations
+from aws_cdk import aws_lambda as lambda_
+from cdk_nag import AwsSolutionsChecks
+
+from coordinator.errors import FanfoldError, JobInvalid
+from coordinator.loading import LoadedJob, job_names, load_job
+from infra.bundling import Bundler, job_module
+from infra.checks import Deployed, check_job, check_together
+from infra.job_stack import JobStack
+from infra.options import Request, read_request
+
+Pack = Callable[[LoadedJob], lambda_.Code]
+
+# Behaviour that CDK gives to new projects; here, so that it does not hang on a cdk.json.
+FLAGS = {"@aws-cdk/aws-iam:minimizePolicies": True}
+
+
+def build(app: App, pack: Pack) -> list[JobStack]:
+    """Add the stacks that the app's context asks for.
+
+    Args:
+        pack: makes the code asset of a job.
+
+    Raises:
+        FanfoldError: a job or an option is refused.
+    """
+    Validations.of(app).add_plugins(AwsSolutionsChecks(app))
+    request = read_request(app.node.get_all_context())
+    loaded = load_jobs(request)
+    deployed = [Deployed(one.job, request.options_of(one.job.name)) for one in loaded]
+    for each in deployed:
+        check_job(each.job, each.options)
+    check_together(deployed)
+    return [
+        JobStack(
+            app,
+            job=one.job,
+            job_module=job_module(one.path),
+            options=each.options,
+            code=pack(one),
+        )
+        for one, each in zip(loaded, deployed, strict=True)
+    ]
+
+
+def load_jobs(request: Request) -> list[LoadedJob]:
+    """The jobs asked for: one, or all in the folder.
+
+    Raises:
+        JobInvalid: there is none, or one can't be loaded.
+    """
+    if request.job is not None:
+        return [load_job(request.job, request.jobs)]
+    names = job_names(request.jobs)
+    if not names:
+        raise JobInvalid(
+            f"There is no job in {request.jobs.absolute()}: put a module there, or name another "
+            "folder with the option jobs."
+        )
+    return [load_job(name, request.jobs) for name in names]
+
+
+def main() -> int:
+    """Synthesise to where CDK wants it; errors of ours are one line."""
+    app = App(context=FLAGS)
+    try:
+        bundler = Bundler(cache=Path("build") / "bundles")
+        build(app, bundler.pack)
+    except FanfoldError as error:
+        sys.stderr.write(f"fanfold: {error}\n")
+        return error.exit_code
+    app.synth()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

