@@ -126,8 +126,17 @@ def scenario_named(name: str) -> Scenario:
 
 
 def all_cases(scenario: Scenario) -> Iterator[Case]:
-    """Every fault that applies, at every effect."""
-    for effect in undisturbed(scenario.name):
+    """Every fault that applies, at every effect of a named scenario."""
+    return _cases(scenario, undisturbed(scenario.name))
+
+
+def all_cases_of(scenario: Scenario) -> Iterator[Case]:
+    """The same for a scenario of a test's own."""
+    return _cases(scenario, scenario.play().cloud.world.trace)
+
+
+def _cases(scenario: Scenario, effects: Sequence[Effect]) -> Iterator[Case]:
+    for effect in effects:
         for kind in kinds_for(effect):
             yield Case(scenario, effect, kind)
 

@@ -273,7 +273,14 @@ BLOBS: Objects = {
     "s3://in/d.txt": b"delta",
     "s3://in/e.txt": b"epsilon",
 }
-COPIES = Scenario("copies", OURS / "copies.py", BLOBS, (_asked("r1", _copied(BLOBS)),))
+# The listing takes three invocations of Plan.
+COPIES = Scenario(
+    "copies",
+    OURS / "copies.py",
+    BLOBS,
+    (_asked("r1", _copied(BLOBS)),),
+    settings={"pages_an_invocation": 1},
+)
 COPIES_SPLIT = Scenario(
     "copies, split",
     OURS / "copies.py",

@@ -85,6 +85,7 @@ class Cloud:
         stops_after: Callable[[int], int | None] = lambda guard: None,
         most_inline: int = 40,
         input_page: int = 2,
+        pages_an_invocation: int = 200,
         lanes: int = 3,
     ) -> None:
         self.world = World(script)
@@ -99,6 +100,7 @@ class Cloud:
         self._stops_after = stops_after
         self._guards = count()
         self._most_inline = most_inline
+        self._pages_an_invocation = pages_an_invocation
         self._random = random.Random(5)
         self._idle: dict[str, list[dict[Any, Any]]] = {name: [] for name in MODULES}
         limits = self.loaded.job.limits
@@ -323,6 +325,7 @@ class Cloud:
             (work, "random", self._random),
             (floor, "_seen", {}),
             (reconcile, "MOST_INLINE", self._most_inline),
+            (plan, "PAGES_AN_INVOCATION", self._pages_an_invocation),
         ]
         for module in (*MODULES.values(), desk, floor):
             replaced += [(module, name, ours[name]) for name in ours if hasattr(module, name)]

@@ -1,4 +1,4 @@
-"""What the jobs of this suite do to the worker that maps them."""
+"""What the jobs of this suite do to the worker that maps them, and to the world outside."""
 
 from __future__ import annotations
 
@@ -25,3 +25,8 @@ def die() -> None:
 def pass_time(seconds: float) -> None:
     """Take so long; past the function's limit, the process is ended."""
     _worlds[-1].sleep(seconds)
+
+
+def tell(what: str) -> None:
+    """Tell someone outside: an effect that nothing takes back."""
+    _worlds[-1].told.append(what)

@@ -138,6 +138,7 @@ class World:
         self.script: Script = script or Undisturbed()
         self.now = EPOCH
         self.trace: list[Effect] = []
+        self.told: list[str] = []
         self.current: Process | None = None
         self.processes: list[Process] = []
         self.pause_at: int | None = None
