@@ -19,8 +19,10 @@ from coordinator.planning import read_shard
 from coordinator.store import Store
 from coordinator.work import Place, perform
 
-# Received so often with fewer notes than receives, a shard has killed its workers.
-KILLER_RECEIVES = 3
+# From this receive on an attempt says that it begins; so many that ended with nothing at all, and
+# the shard has killed its workers. Receives alone prove nothing: a throttle uses them up too.
+MARKED_RECEIVES = 2
+KILLED_ATTEMPTS = 2
 BACKOFF_SECONDS = 1.0
 BACKOFF_MOST_SECONDS = 300.0
 
@@ -80,8 +82,14 @@ def attend(
     """
     began = place.clock()
     try:
-        killer = receives >= KILLER_RECEIVES and _failures(place, message) < receives - 1
-        return Answered(perform(place, message, attempt=attempt, guard=guard, killer=killer))
+        answer = perform(
+            place,
+            message,
+            attempt=attempt,
+            guard=guard,
+            begin=lambda: _begin(place, message, attempt, receives),
+        )
+        return Answered(answer)
     except FanfoldError as caught:
         error = caught
     except Exception as caught:  # noqa: BLE001  whatever breaks an attempt is noted
@@ -96,10 +104,28 @@ def attend(
     return Failed(note)
 
 
-def _failures(place: Place, message: Message) -> int:
-    """How many attempts at this message ended with a note; the others died without one."""
-    note = ledger.find_note(place.store, place.keys, message.stage, message.shard.id, message.wave)
-    return note.failures if note else 0
+def _begin(place: Place, message: Message, attempt: str, receives: int) -> bool:
+    """Leave a mark that an attempt begins; tells whether earlier ones died of this shard."""
+    if receives < MARKED_RECEIVES:
+        return False
+    keys, shard = place.keys, message.shard.id
+    before = ledger.find_note(place.store, keys, message.stage, shard, message.wave)
+    if before is None:
+        before = Note(
+            shard=shard,
+            stage=message.stage,
+            wave=message.wave,
+            attempt=attempt,
+            receives=receives,
+            failures=0,
+            error=AttemptFailed.__name__,
+            reason="An attempt has begun.",
+            fate=AttemptFailed.fate,
+            at=place.clock(),
+        )
+    mark = before.model_copy(update={"unfinished": before.unfinished + 1})
+    ledger.write_note(place.store, keys, mark)
+    return before.unfinished >= KILLED_ATTEMPTS
 
 
 def note_of(
@@ -139,8 +165,13 @@ def keep_note(place: Desk, message: Message, note: Note) -> Note:
         note = note.model_copy(update={"reads": what_it_reads(place, message)})
         before = ledger.find_note(place.store, place.keys, note.stage, note.shard, note.wave)
         if before is not None:
+            marked = int(note.receives >= MARKED_RECEIVES)
             note = note.model_copy(
-                update={"failures": before.failures + 1, "seconds": before.seconds + note.seconds}
+                update={
+                    "failures": before.failures + 1,
+                    "unfinished": max(before.unfinished - marked, 0),
+                    "seconds": before.seconds + note.seconds,
+                }
             )
         ledger.write_note(place.store, place.keys, note)
     return note

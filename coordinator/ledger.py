@@ -83,6 +83,8 @@ def failures(
     for key, body in store.get_many(wanted):
         note = Note.decode(body, where=store.url(key))
         seconds += note.seconds
+        if not note.failures:
+            continue  # an attempt has begun, and nothing is known to have gone wrong
         notes.setdefault(note.shard, []).append(
             Failure(
                 wave=note.wave,

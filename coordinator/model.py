@@ -179,8 +179,9 @@ class Entry(Document):
 class Note(Document):
     """Why an attempt failed. Notes explain; they decide nothing but who is tried again.
 
-    A wave keeps one note a shard, the latest; `failures` counts the attempts noted in it. `reads`
-    names what the shard reads.
+    A wave keeps one note a shard, the latest. `failures` counts the attempts in it that ended with
+    an error, `unfinished` those known to have begun that ended with nothing at all. `reads` names
+    what the shard reads.
     """
 
     version: Literal[1] = 1
@@ -190,6 +191,7 @@ class Note(Document):
     attempt: str
     receives: int
     failures: int = 1
+    unfinished: int = 0
     error: str
     reason: str
     reads: str = ""

@@ -84,14 +84,19 @@ class Done:
 
 
 def perform(
-    place: Place, message: Message, *, attempt: str, guard: Guard, killer: bool = False
+    place: Place,
+    message: Message,
+    *,
+    attempt: str,
+    guard: Guard,
+    begin: Callable[[], bool] = lambda: False,
 ) -> Answer:
     """Do a shard, unless it has an entry already, and commit it.
 
     Args:
         attempt: random; names the parts of this attempt.
         guard: trips when the shard has to stop at a record boundary and split off its rest.
-        killer: whether earlier attempts at this shard have died of it.
+        begin: asked before any work is done; tells whether earlier attempts died of this shard.
 
     Raises:
         FanfoldError: with the fate of the shard; nothing was committed.
@@ -101,7 +106,7 @@ def perform(
     if standing is None:
         shard = read_shard(place.store, keys, stage, message.shard)
         began = place.clock()
-        done = _dissect(place, shard, attempt) if killer else None
+        done = _dissect(place, shard, attempt) if begin() else None
         if done is None:
             done = _execute(place, message, shard, attempt, guard)
         seconds = place.clock() - began
