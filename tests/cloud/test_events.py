@@ -11,6 +11,10 @@ from typing import Any
 
 import pytest
 
+from coordinator import ledger
+from coordinator.errors import Fate
+from coordinator.keys import RunKeys
+from coordinator.model import Note
 from functions import desk
 from tests.cloud.account import FUNCTIONS, Account
 from tests.cloud.conftest import MakeCloud
@@ -76,9 +80,29 @@ def done(cloud: Account) -> None:
     invoke(cloud, "work/first-receive.json")
 
 
-def split(cloud: Account) -> None:
+def died_twice(cloud: Account) -> None:
+    """Two attempts at the shard have begun, and their workers died."""
     dispatched(cloud)
-    invoke(cloud, "work/third-receive.json")
+    keys = RunKeys("wordcount", "november")
+    mark = Note(
+        shard="0",
+        stage="map",
+        wave=1,
+        attempt="5f0c6e1d2b7a4938",
+        receives=3,
+        failures=0,
+        unfinished=2,
+        error="AttemptFailed",
+        reason="An attempt has begun.",
+        fate=Fate.RETRY,
+        at=1795237203.0,
+    )
+    ledger.write_note(desk.store(), keys, mark)
+
+
+def split(cloud: Account) -> None:
+    died_twice(cloud)
+    invoke(cloud, "work/fourth-receive.json")
     invoke(cloud, "reconcile/after-fan-out.json")
 
 
@@ -180,8 +204,8 @@ ROWS = {
     "work/first-receive.json": Row(
         dispatched, answer=FINE, token={"shard": "0", "outcome": "done", "records_in": 2}
     ),
-    "work/third-receive.json": Row(
-        dispatched, answer=FINE, token={"shard": "0", "outcome": "split", "records_in": 0}
+    "work/fourth-receive.json": Row(
+        died_twice, answer=FINE, token={"shard": "0", "outcome": "split", "records_in": 0}
     ),
     "work/child-of-a-split.json": Row(
         split, answer=FINE, token={"shard": "0.1", "outcome": "done", "records_in": 1}
