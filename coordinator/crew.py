@@ -219,7 +219,10 @@ class ProcessCrew:
         answers_fd, their_answers = os.pipe()
         try:
             process = subprocess.Popen(  # noqa: S603  our own interpreter, our own module
-                [sys.executable, "-m", "coordinator.worker", str(their_orders), str(their_answers)],
+                [
+                    *(sys.executable, "-P"),  # a file of the user's here must not pass for a module
+                    *("-m", "coordinator.worker", str(their_orders), str(their_answers)),
+                ],
                 pass_fds=(their_orders, their_answers),
                 stdin=subprocess.DEVNULL,
                 stdout=2,

@@ -171,6 +171,8 @@ def absolute(pattern: str) -> str:
         )
     if not pattern:
         raise InputInvalid("An input is empty: give files, folders or globs.")
+    if ".." in pattern.split("/"):
+        return str(Path.cwd() / pattern)  # after a link it means what it means to the system
     return os.path.abspath(pattern)  # noqa: PTH100  links stay as they were named
 
 
