@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from coordinator import publish as publishing
 from coordinator import waves as waving
 from coordinator import work as working
 from coordinator.attempts import Verdict, attend
-from coordinator.errors import AlreadyExists
+from coordinator.errors import AlreadyExists, OutcomeUnknown
 from coordinator.job import Job
 from coordinator.keys import RunKeys
 from coordinator.model import Answer, Entry, Message, Pointer, RunRecord
@@ -249,6 +250,28 @@ def an_owner_that_was_replaced_goes_on(patch: Patch) -> None:
     )
 
 
+def run_json_is_written_without_comparing(patch: Patch) -> None:
+    def change(store: Store, keys: RunKeys, edit: Callable[[RunRecord], RunRecord]) -> RunRecord:
+        after = edit(runs.read(store, keys))
+        with store.writer(keys.run) as writer:
+            writer.write(after.encode())
+            writer.close()
+        return after
+
+    patch.setattr(runs, "change", change)
+
+
+def an_unknown_outcome_is_taken_for_done(patch: Patch) -> None:
+    def change(store: Store, keys: RunKeys, edit: Callable[[RunRecord], RunRecord]) -> RunRecord:
+        got = store.get(keys.run)
+        after = edit(RunRecord.decode(got.body, where=keys.run))
+        with suppress(OutcomeUnknown):
+            store.replace(keys.run, after.encode(), got.tag)
+        return after
+
+    patch.setattr(runs, "change", change)
+
+
 TWICE = (Kind.TWICE,)
 REFUSED = (Kind.OWN_REFUSAL,)
 MISTAKES: dict[Callable[[Patch], None], Part] = {
@@ -266,6 +289,8 @@ MISTAKES: dict[Callable[[Patch], None], Part] = {
     a_stage_is_closed_before_it_is_complete: Part(("splits",)),
     a_living_owner_is_taken_for_dead: Part(("triggered twice",)),
     an_owner_that_was_replaced_goes_on: Part(("words",), TAKEN_OVER),
+    run_json_is_written_without_comparing: Part(("words",), TAKEN_OVER, operation="put"),
+    an_unknown_outcome_is_taken_for_done: Part(("words",), (Kind.UNKNOWN,)),
 }
 
 

@@ -135,6 +135,11 @@ class Watch:
             self._blame(f"run {run_id} was published and is {after.get('state')}")
         if before["owner"] != after["owner"] and after.get("epoch", 1) == before.get("epoch", 1):
             self._blame(f"run {run_id} has a new owner in the same epoch")
+        for execution in self.cloud.executions_of(run_id):
+            # one that is redriven may come back to life while another takes its place
+            lives = execution.status == "RUNNING" and not execution.redrives
+            if execution.id == before["owner"] != after["owner"] and lives:
+                self._blame(f"run {run_id} was taken from {execution.name}, which is alive")
         for pinned in ("plans", "sealed"):
             for stage, ref in before.get(pinned, {}).items():
                 if after.get(pinned, {}).get(stage) != ref:
