@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 from coordinator.errors import InputInvalid
 
@@ -20,7 +21,7 @@ def parse_size(text: str) -> int:
     size = 0
     if found:
         number, prefix, binary = found.groups()
-        size = int(float(number) * (1024 if binary else 1000) ** _POWERS[prefix.lower()])
+        size = int(Fraction(number) * (1024 if binary else 1000) ** _POWERS[prefix.lower()])
     if size < 1:
         raise InputInvalid(
             f"{text!r} is no size: write a number of bytes, or one like 64MiB, 500k, 1.5GB."
