@@ -32,15 +32,7 @@ def bury(record: SQSRecord) -> None:
     except LedgerBroken as error:
         desk.logger.error("not a message of ours", extra={"reason": str(error)})
         return
-    desk.logger.append_keys(
-        job=message.job,
-        run=message.run_id,
-        stage=message.stage,
-        shard=message.shard.id,
-        wave=message.wave,
-        epoch=message.epoch,
-    )
-    desk.metrics.set_default_dimensions(job=message.job)
+    desk.describe_message(message)
     try:
         place = place_of(message)
     except KeyMissing as gone:

@@ -21,7 +21,7 @@ from coordinator import runs
 from coordinator.errors import Superseded
 from coordinator.job import Job, Limits
 from coordinator.keys import RunKeys
-from coordinator.model import RunRecord
+from coordinator.model import Message, RunRecord
 from coordinator.store.s3 import S3Store, make_client
 from coordinator.store.s3_inputs import S3Inputs
 from functions.settings import loaded_job, settings
@@ -134,6 +134,20 @@ def describe(run: RunRecord) -> None:
     """Name the run on every further log line, and the job on every metric."""
     logger.append_keys(job=run.job, run=run.run_id, epoch=run.epoch)
     metrics.set_default_dimensions(job=run.job)
+
+
+def describe_message(message: Message, **more: object) -> None:
+    """Name the shard and its run on every further log line, and the job on every metric."""
+    logger.append_keys(
+        job=message.job,
+        run=message.run_id,
+        stage=message.stage,
+        shard=message.shard.id,
+        wave=message.wave,
+        epoch=message.epoch,
+        **more,
+    )
+    metrics.set_default_dimensions(job=message.job)
 
 
 def count_by_reason(name: str, reason: str) -> None:

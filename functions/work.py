@@ -40,17 +40,7 @@ def work(record: SQSRecord, remaining_seconds: float) -> None:
     message = Message.decode(record.body.encode(), where="A message")
     receives = int(record.attributes.approximate_receive_count or 1)
     attempt = desk.new_attempt()
-    desk.logger.append_keys(
-        job=message.job,
-        run=message.run_id,
-        stage=message.stage,
-        shard=message.shard.id,
-        wave=message.wave,
-        epoch=message.epoch,
-        attempt=attempt,
-        receives=receives,
-    )
-    desk.metrics.set_default_dimensions(job=message.job)
+    desk.describe_message(message, attempt=attempt, receives=receives)
     try:
         place = place_of(message)
     except KeyMissing as gone:
