@@ -16,6 +16,7 @@ COORDINATORS = frozenset({"plan", "reconcile", "publish"})
 WORKERS = frozenset({"work", "bury"})
 CONDITIONAL = frozenset({"create"})
 TAKEN_OVER = (Kind.TAKEN_OVER, Kind.TAKEN_OVER_LATE)
+BY_A_PERSON = (*TAKEN_OVER, Kind.CANCELLED)
 
 ALL = os.environ.get("FANFOLD_CHAOS") == "all"
 EVERY = 9
@@ -26,6 +27,7 @@ IN_A_FUNCTION = (
     Kind.CRASH_AFTER,
     Kind.THROTTLED,
     Kind.DELAYED,
+    Kind.CANCELLED,
     *TAKEN_OVER,
 )
 OF_A_SERVICE = {
@@ -107,7 +109,7 @@ class Case:
         try:
             ended = self.scenario.play(script)
             assert script.struck == self.effect, f"{script.struck} instead"
-            if self.kind not in TAKEN_OVER and self.scenario.fails_as is None:
+            if self.kind not in BY_A_PERSON and self.scenario.fails_as is None:
                 assert ended.take_ups == 0, "a person had to take the run up again"
                 assert ended.epochs == 1, "another execution took over from a living one"
         except AssertionError as error:

@@ -14,9 +14,6 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from coordinator import runs
-from coordinator.errors import FanfoldError
-from coordinator.keys import RunKeys
 from tests.chaos.faults import kinds_for
 from tests.chaos.scenarios import SCENARIOS, Scenario, take_up
 from tests.chaos.simulator.cloud import Cloud
@@ -29,7 +26,6 @@ EXAMPLES = 1000 if os.environ.get("FANFOLD_CHAOS") == "all" else 80
 # Three dead workers in a row make a record poison: that is what the rule is for, and no fault here
 # may do it by chance. The jobs whose shards hold one record at times are left to single faults.
 PLAYED = [it for it in SCENARIOS if it.name in {"words", "events", "newer first", "older first"}]
-PERSON_SECONDS = 60.0
 
 
 class Armed:
@@ -111,15 +107,7 @@ class Schedules(RuleBasedStateMachine):
     @rule(which=st.integers(0, 1))
     def cancel(self, which: int) -> None:
         asked = self.scenario.runs[which % len(self.scenario.runs)]
-        keys = RunKeys(self.cloud.loaded.job.name, asked.request.run_id)
-
-        def body() -> None:
-            try:
-                runs.cancel(self.cloud.store, keys)
-            except FanfoldError:
-                return  # a person sees the message, and tries again or does not
-
-        self.cloud.world.spawn("person", body, lambda _: None, limit_seconds=PERSON_SECONDS)
+        self.cloud.cancel(asked.request.run_id)
 
     @rule(which=st.integers(0, 9))
     def deliver_once_more(self, which: int) -> None:

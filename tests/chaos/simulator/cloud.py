@@ -8,7 +8,7 @@ import inspect
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import count
@@ -18,6 +18,8 @@ from unittest import mock
 
 from botocore.exceptions import ClientError, ReadTimeoutError
 
+from coordinator import runs
+from coordinator.errors import FanfoldError
 from coordinator.keys import RunKeys
 from coordinator.loading import LoadedJob, load_job
 from functions import bury, desk, floor, pace, plan, publish, reconcile, settings, work
@@ -30,6 +32,7 @@ from tests.chaos.simulator.world import Effect, Kind, Process, Script, Trouble, 
 BUCKET = "work-bucket"
 COORDINATOR_SECONDS = 900.0
 BURY_SECONDS = 60.0
+PERSON_SECONDS = 60.0
 RECEIVES_AT_LEAST = 5
 QUEUE_ARN = "arn:aws:sqs:us-east-1:123456789012:"
 MODULES: dict[str, ModuleType] = {
@@ -121,6 +124,7 @@ class Cloud:
             lanes=lanes,
         )
         self.world.take_over = self.take_over
+        self.world.cancel = self.cancel
         self.world.duplicate = self.queue_of_letter
         self.world.on_container = self._enter_container
         self.victim: str | None = None
@@ -146,6 +150,16 @@ class Cloud:
         for execution in self.executions_of(run_id):
             execution.stop()
         self.start(self.requests[run_id])
+
+    def cancel(self, run_id: str | None = None) -> None:
+        """Cancel a run, as a person does from the command line."""
+        keys = RunKeys(self.loaded.job.name, run_id or self.victim or next(iter(self.requests)))
+
+        def body() -> None:
+            with suppress(FanfoldError):  # a person reads it, and tries again or does not
+                runs.cancel(self.store, keys)
+
+        self.world.spawn("person", body, lambda process: None, limit_seconds=PERSON_SECONDS)
 
     def queue_of_letter(self, letter: Letter) -> None:
         """Deliver a letter once more."""

@@ -39,6 +39,7 @@ class Kind(StrEnum):
     OUT_OF_ORDER = "message delivered out of order"
     TAKEN_OVER = "stopped and taken over, the old one going on beside"
     TAKEN_OVER_LATE = "stopped and taken over, the old one going on last"
+    CANCELLED = "cancelled, and taken up again"
 
 
 THROTTLES = 3
@@ -147,6 +148,7 @@ class World:
         self._turns: dict[Process, Callable[[], None]] = {}
         self.on_container: Callable[[dict[Any, Any]], None] = lambda container: None
         self.take_over: Callable[[], None] = lambda: None
+        self.cancel: Callable[[], None] = lambda: None
         self.duplicate: Callable[[Any], None] = lambda letter: None
 
     # -- time ------------------------------------------------------------------------------------
@@ -328,6 +330,9 @@ class World:
                 self.sleep(float("inf"))
             case Kind.TWICE:
                 self.duplicate(process.letter)
+            case Kind.CANCELLED:
+                self.cancel()
+                self.sleep(TICK_SECONDS * (len(self.trace) % 8))
             case Kind.TAKEN_OVER:
                 self.take_over()
                 self.sleep(TICK_SECONDS * (5 + len(self.trace) % 40))
