@@ -535,8 +535,8 @@ def test_the_concurrency_of_the_payload_is_asked_for_and_bounded() -> None:
         assert cloud.records.requested_concurrency == [3000]
 
 
-def test_three_hundred_shards() -> None:
+def test_a_hundred_shards() -> None:
     with running(Fakes()) as cloud:
-        assert cloud.run(order(300)).succeeded
-        assert len(ledger(cloud)) == 300
+        assert cloud.run(order(100)).succeeded
+        assert len(ledger(cloud)) == 100
         assert set(worked_on(cloud).values()) == {1}

@@ -50,10 +50,10 @@ be changed for moto. What moto lacks or does otherwise is adapted, and only wher
                               answers of another               starts
     requests at once          conditional writes and queue     one lock each for s3, sqs and states
                               lists race
-    speed                     a client for every task; URLs    made once; the recursion limit is
-                              and JSON paths parsed at every   raised
-                              use; a recursion for every
-                              child
+    speed                     a client for every task; URLs,   made once; the recursion limit is
+                              JSON paths and definitions       raised
+                              parsed at every use; a
+                              recursion for every child
 
 Not emulated: the history of a redriven execution shows ExecutionStarted where AWS has
 ExecutionRedriven. The children of a Distributed Map are no executions of their own: their

@@ -36,6 +36,8 @@ from moto.stepfunctions.parser.asl.component.state.state import CommonStateField
 from moto.stepfunctions.parser.asl.eval.callback.callback import CallbackPoolManager
 from moto.stepfunctions.parser.asl.eval.environment import Environment
 from moto.stepfunctions.parser.asl.eval.program_state import ProgramStopped
+from moto.stepfunctions.parser.asl.parse.asl_parser import AmazonStateLanguageParser
+from moto.stepfunctions.parser.asl.parse.preprocessor import Preprocessor
 from moto.stepfunctions.parser.asl.utils import boto_client, json_path
 from moto.stepfunctions.parser.backend.execution import (
     BaseExecutionWorkerCommunication,
@@ -57,6 +59,19 @@ _path_lock = threading.Lock()
 def _parsed_path(path: str) -> JSONPath:
     with _path_lock:
         return _path_parser.parse(path)
+
+
+_parse_definition = AmazonStateLanguageParser.parse
+_parse_trees: dict[str, Any] = {}
+
+
+def _parsed_definition(definition: str) -> tuple[Any, Any]:
+    """The program is made anew for every execution, from a tree that is not."""
+    with _path_lock:
+        if definition not in _parse_trees:
+            _parse_trees[definition] = _parse_definition(definition)[1]
+        tree = _parse_trees[definition]
+    return Preprocessor().visit(tree), tree
 
 
 class Host(CallHost, Protocol):
@@ -109,6 +124,7 @@ def _replacements(host: Host) -> list[tuple[Any, str, Any]]:
         (ResultWriter, "_eval_body", _result_writer_with_state_input()),
         (BaseBackend, "urls", property(calls.urls_of)),
         (json_path, "parse", _parsed_path),
+        (AmazonStateLanguageParser, "parse", staticmethod(_parsed_definition)),
         (boto_client, "boto3", SimpleNamespace(client=calls.shared_client)),
     ]
 
