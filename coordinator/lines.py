@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 CHUNK_BYTES = 1024 * 1024
+BLOCK_BYTES = 64 * 1024
 MARGIN_BYTES = 16 * 1024
 NO_STOP = 1 << 62
 
@@ -58,11 +59,11 @@ def blocks(
         if len(held) >= owned:
             newline = held.find(b"\n", owned - 1)
             if newline >= 0:
-                yield Block(position, held[: newline + 1], newline + 1)
+                yield from _in_blocks(position, held[: newline + 1])
                 return
         whole = held.rfind(b"\n") + 1
         if whole:
-            yield Block(position, held[:whole], whole)
+            yield from _in_blocks(position, held[:whole])
             position += whole
             held = held[whole:]
         elif len(held) > record_bytes:
@@ -76,6 +77,19 @@ def blocks(
                     yield Block(position, held, len(held))
                 return
             held += chunk
+
+
+def _in_blocks(position: int, records: bytes) -> Iterator[Block]:
+    """Whole records in blocks of about BLOCK_BYTES: what is decoded from one stays in the
+    processor's cache until it is mapped."""
+    start = 0
+    while len(records) - start > BLOCK_BYTES:
+        near = start + BLOCK_BYTES
+        stop = records.rfind(b"\n", start, near) + 1 or records.find(b"\n", near) + 1
+        yield Block(position + start, records[start:stop], stop - start)
+        start = stop
+    if start < len(records):
+        yield Block(position + start, records[start:], len(records) - start)
 
 
 def _next_size(position: int, stop: int, chunk_bytes: int) -> int:

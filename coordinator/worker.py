@@ -6,6 +6,7 @@ Lines of JSON both ways; nothing is pickled. Started by `crew` as
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
@@ -26,6 +27,8 @@ from coordinator.model import Document, Message
 from coordinator.store.file import FileStore
 from coordinator.store.file_inputs import FileInputs
 from coordinator.work import Place
+
+GARBAGE_THRESHOLD = 50_000  # containers made, less those gone, between two collections
 
 
 class Setup(Document):
@@ -65,11 +68,19 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     hurry = Hurry()
     signal.signal(signal.SIGUSR1, hurry.trip)
+    spare_collector()
     with (
         os.fdopen(int(sys.argv[1]), "rb") as orders,
         os.fdopen(int(sys.argv[2]), "wb", buffering=0) as answers,
     ):
         serve(orders, answers, hurry)
+
+
+def spare_collector() -> None:
+    """Keep the garbage collector from looking at all records of a batch again and again: maps
+    make many objects and few cycles. What is there now lives as long as the process."""
+    gc.freeze()
+    gc.set_threshold(GARBAGE_THRESHOLD)
 
 
 def serve(orders: IO[bytes], answers: Any, hurry: Hurry) -> None:
