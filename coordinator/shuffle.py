@@ -18,7 +18,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from json.encoder import encode_basestring
 from operator import itemgetter
 from types import TracebackType
@@ -34,6 +34,7 @@ Combine = Callable[[Any, Any], Any]
 
 _ATOMS = frozenset({int, bool, type(None)})
 _KEY_BYTES = 96
+_ABSENT = object()
 _PAIRS_A_LINE = 512
 _SPOOL_BYTES = 1024 * 1024
 
@@ -184,7 +185,7 @@ class Scatter:
         if self.combine is None:
             self._collect(pairs)
         else:
-            self._fold(pairs, self.combine)
+            self._weight += fold_into(self._held, pairs, self.combine)
         if self._weight > self.buffer_bytes:
             self._spill()
         return refused
@@ -201,25 +202,6 @@ class Scatter:
                 refused.append((number, error))
             start = end
         return good, refused
-
-    def _fold(self, pairs: list[tuple[Key, Any]], combine: Combine) -> None:
-        held = self._held
-        weight = 0
-        for key, value in pairs:
-            if key in held:
-                try:
-                    value = combine(held[key], value)
-                except Exception as error:
-                    raise _combine_failed(error) from error
-                if type(value) is not int:
-                    value = folded(value)
-                    weight += _weight(value)
-            else:
-                weight += _KEY_BYTES + _key_weight(key)
-                if type(value) is not int:
-                    weight += _weight(value)
-            held[key] = value
-        self._weight += weight
 
     def _collect(self, pairs: list[tuple[Key, Any]]) -> None:
         held = self._held
@@ -288,6 +270,33 @@ def canonical_pair(pair: Any) -> tuple[Key, Any]:
     return canonical_key(pair[0]), canonical(pair[1])
 
 
+def fold_into(held: dict[Key, Any], pairs: Iterable[tuple[Key, Any]], combine: Combine) -> int:
+    """Fold canonical pairs into a table, in order; gives the memory that it grew by.
+
+    Raises:
+        ReduceFailed: the job's combine raised, or gave what has no encoding.
+        OutputInvalid: a key holds a lone surrogate.
+    """
+    before_or_absent = held.get
+    weight = 0
+    fresh = []
+    try:
+        for key, value in pairs:
+            before = before_or_absent(key, _ABSENT)
+            if before is _ABSENT:
+                fresh.append(key)
+            else:
+                value = combine(before, value)
+            if type(value) is not int:
+                if before is not _ABSENT:
+                    value = folded(value)
+                weight += _weight(value)
+            held[key] = value
+    except Exception as error:
+        raise _combine_failed(error) from error
+    return weight + len(fresh) * _KEY_BYTES + sum(map(_key_weight, fresh))
+
+
 def fold(combine: Combine, left: Any, right: Any) -> Any:
     """Two decoded values of one key, as the job's combine makes them one.
 
@@ -344,12 +353,12 @@ def encode_pairs(items: Iterable[tuple[Key, Any]]) -> Iterator[bytes]:
         yield json.dumps([keys, values], ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
-def decode_pairs(lines: Iterable[bytes]) -> Iterator[tuple[Key, Any]]:
-    """The pairs of a segment's lines."""
-    for line in lines:
-        keys, values = from_json(line)
-        for key, value in zip(keys, values, strict=True):
-            yield (canonical_key(key) if type(key) is list else key), value
+def decode_pairs(line: bytes) -> Iterator[tuple[Key, Any]]:
+    """The pairs of a line of a segment."""
+    keys, values = from_json(line)
+    if list in set(map(type, keys)):
+        keys = map(canonical_key, keys)
+    return zip(keys, values, strict=True)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -384,21 +393,24 @@ class Gather:
 
     def take(self, lines: Iterable[bytes]) -> None:
         """Take in a segment. Segments are given in shard order."""
-        combine, held = self.combine, self._held
         for line in lines:
-            for key, value in decode_pairs((line,)):
-                if key not in held:
-                    held[key] = value
-                    self._weight += _KEY_BYTES + _key_weight(key)
-                elif combine is not None:
-                    held[key] = fold(combine, held[key], value)
-                else:
-                    held[key].extend(value)
-                if type(value) is not int:
-                    self._weight += _weight(value)
+            pairs = decode_pairs(line)
+            if self.combine is not None:
+                self._weight += fold_into(self._held, pairs, self.combine)
+            else:
+                self._extend(pairs)
             if self._weight > self.buffer_bytes:
                 self._spill()
-                held = self._held
+
+    def _extend(self, pairs: Iterable[tuple[Key, list[Any]]]) -> None:
+        held = self._held
+        for key, values in pairs:
+            if key in held:
+                held[key] += values
+            else:
+                held[key] = values
+                self._weight += _KEY_BYTES + _key_weight(key)
+            self._weight += _weight(values)
 
     def groups(self) -> Iterator[tuple[Key, Any]]:
         """Every key in order, with its folded value, or an iterator over all of its values."""
@@ -424,7 +436,7 @@ class Gather:
 
     def _sorted(self) -> list[tuple[Key, Any]]:
         held = self._held
-        if all(type(key) is str for key in held):
+        if {str}.issuperset(map(type, held)):
             return sorted(held.items(), key=itemgetter(0))
         return sorted(held.items(), key=lambda item: key_order(item[0]))
 
@@ -440,7 +452,8 @@ class Gather:
         """The sorted runs as one; equal keys stay in the order of the runs."""
         for run in self._runs:
             run.seek(0)
-        return heapq.merge(*map(decode_pairs, self._runs), key=lambda item: key_order(item[0]))
+        runs = (chain.from_iterable(map(decode_pairs, run)) for run in self._runs)
+        return heapq.merge(*runs, key=lambda item: key_order(item[0]))
 
 
 def segment_range(segments: Sequence[tuple[int, int]], partition: int) -> tuple[int, int]:

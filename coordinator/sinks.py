@@ -76,6 +76,29 @@ _JSON = json.JSONEncoder(
 ).encode
 
 
+def _compact_encoder() -> Callable[[object], str]:
+    """`_JSON`, without making a new C encoder for every value, where Python has one."""
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return _JSON
+    containers: dict[int, object] = {}  # those being encoded now, by id: what finds cycles
+    pieces = make(
+        containers, _plain, json.encoder.encode_basestring, None, ":", ",", False, False, False
+    )
+
+    def encode(value: object) -> str:
+        try:
+            return "".join(pieces(value, 0))
+        except BaseException:
+            containers.clear()
+            raise
+
+    return encode
+
+
+_COMPACT = _compact_encoder()
+
+
 def encode_json(value: object) -> bytes:
     """A value as compact JSON.
 
@@ -84,14 +107,14 @@ def encode_json(value: object) -> bytes:
         ValueError: NaN, infinity, a lone surrogate or a cycle.
     """
     try:
-        return _JSON(value).encode()
+        return _COMPACT(value).encode()
     except TypeError as error:
         raise OutputInvalid(f"An output can't be written as JSON: {error}.") from error
 
 
 def encode_json_line(record: object) -> bytes:
     """One output record of a JsonLines sink."""
-    if isinstance(record, BaseModel):
+    if type(record) is not dict and isinstance(record, BaseModel):
         return record.__pydantic_serializer__.to_json(record) + b"\n"
     return encode_json(record) + b"\n"
 
