@@ -61,9 +61,12 @@ def _write_texts(folder: Path, size: int) -> None:
 
 def _sources() -> Iterator[bytes]:
     """Source files in a mixed order that is the same every time, over and over."""
-    roots = {sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")}
-    found = {path for root in roots for path in Path(root).rglob("*.py")}
-    order = sorted(found, key=lambda path: hashlib.sha256(os.fsencode(path)).digest())
+    found = []
+    for root in map(Path, map(sysconfig.get_path, ("stdlib", "purelib"))):
+        below = [path.relative_to(root) for path in root.rglob("*.py")]
+        found += [(path, root) for path in below if path.parts[0] != "site-packages"]
+    mixed = sorted(found, key=lambda item: hashlib.sha256(os.fsencode(item[0])).digest())
+    order = [root / path for path, root in mixed]
     for path in cycle(order):
         body = path.read_bytes()
         try:

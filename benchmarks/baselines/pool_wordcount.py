@@ -65,10 +65,10 @@ def main() -> None:
         for counts in pool.imap_unordered(count_words, ranges):
             for word, number in counts.items():
                 totals[word] = totals.get(word, 0) + number
+    encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
     with asked.result.open("w") as result:
         for word in sorted(totals):
-            record = count(word, totals[word])
-            result.write(json.dumps(record, ensure_ascii=False, separators=(",", ":")) + "\n")
+            result.write(encode(count(word, totals[word])) + "\n")
 
 
 if __name__ == "__main__":
