@@ -37,7 +37,7 @@ def repair(store: Store, keys: RunKeys, *, owner: str) -> list[Removed]:
         RunMismatch: the run is published; its results stand.
     """
     run = runs.read(store, keys)
-    if run.state == "published":
+    if run.state == "published" or store.exists(keys.manifest):
         raise RunMismatch(
             f"Run {keys.run_id} is published, and its results stand. Run the job again under a new "
             "run id instead."

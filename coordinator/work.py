@@ -12,7 +12,7 @@ import resource
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import IO, Any
 
@@ -357,7 +357,9 @@ def _reduce(place: Place, shard: Shard, attempt: str) -> Done:
     with Gather(job.combine_function, job.limits.buffer_bytes) as gathered:
         for part in ledger.read_parts(place.store, snapshot):
             read += part.segments[partition][0]
-            gathered.take(_segment_lines(place.store, part, partition))
+            lines = _segment_lines(place.store, part, partition)
+            with _damage_first(lines):
+                gathered.take(lines)
         with place.store.writer(name) as writer:
             waiting: list[bytes] = []
             for key, values in gathered.groups():
@@ -413,6 +415,18 @@ def _segment_lines(store: Store, part: Part, partition: int) -> Iterator[bytes]:
                 yield line
     if (length, crc) != tuple(part.segments[partition]):
         raise _broken(store, part)
+
+
+@contextmanager
+def _damage_first(pieces: Iterator[bytes]) -> Iterator[None]:
+    """Should the reader of a part fail, hold all of the part against its checksum: where it is
+    damaged, that is to blame and nobody's code."""
+    try:
+        yield
+    except Exception:
+        for _ in pieces:
+            pass
+        raise
 
 
 def _open_part(store: Store, part: Part, start: int = 0, stop: int | None = None) -> Readable:
@@ -479,7 +493,10 @@ def _unpack(place: Place, parts: Sequence[Part]) -> Iterator[File]:
     """The blobs of an Objects sink, each as a result of its own."""
     for part in parts:
         pieces = _checked(place.store, part)
-        with closing(io.BufferedReader(RawStream(_Pieces(pieces)), COPY_BYTES)) as stream:
+        with (
+            _damage_first(pieces),
+            closing(io.BufferedReader(RawStream(_Pieces(pieces)), COPY_BYTES)) as stream,
+        ):
             while header := stream.readline():
                 name, size = from_json(header)
                 key = place.keys.result(name)

@@ -27,7 +27,7 @@ class Progress:
         self.clock = clock
         self.began = clock()
         self.stage = "plan"
-        self.shards = self.done = 0
+        self.shards = self.done = self.done_before = 0
         self.records = self.bytes = self.retries = self.failures = self.quarantined = 0
         self.stage_began = self.began
         self.stage_bytes = 0
@@ -62,6 +62,7 @@ class Progress:
         """A wave of shards is sent out."""
         total = run.plans[stage].shards
         self.stage, self.shards, self.done = stage, total, max(total - shards, 0)
+        self.done_before = self.done
         self.stage_began, self.stage_bytes = self.clock(), 0
         self._say(f"{stage}: {shards} of {total} shards to do (wave {wave})")
 
@@ -108,8 +109,9 @@ class Progress:
         pieces += [f"{self.records:,} records", show_bytes(self.bytes)]
         if self.stage_bytes:
             pieces.append(f"{show_bytes(self.stage_bytes / seconds)}/s")
-        if 0 < self.done < self.shards:
-            pieces.append(f"{show_seconds(seconds / self.done * (self.shards - self.done))} left")
+        if self.done_before < self.done < self.shards:
+            each = seconds / (self.done - self.done_before)
+            pieces.append(f"{show_seconds(each * (self.shards - self.done))} left")
         if self.retries:
             pieces.append(f"{self.retries} retries")
         if self.failures:

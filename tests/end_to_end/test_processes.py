@@ -115,6 +115,21 @@ def test_a_record_that_kills_every_worker_is_quarantined_and_the_rest_is_done(ro
     assert "killed its worker" in line["reason"]
 
 
+def test_workers_that_cannot_start_end_the_run_and_are_named(room: Room) -> None:
+    (room.folder / "stillborn.py").write_text(
+        "import os, sys\n"
+        "if 'coordinator.cli' not in sys.modules: os._exit(7)\n"
+        + POISON_JOB.replace("deadly", "stillborn").replace("tolerated=1", "attempts=1, waves=1")
+    )
+    room.job = "stillborn.py"
+
+    ended = room.run("r1")
+
+    assert ended.code == 1
+    assert "exit code 7" in ended.err
+    assert "Traceback" not in ended.err
+
+
 def test_a_second_process_finds_the_run_busy_and_changes_nothing(room: Room, gates: Gates) -> None:
     gates.close("line05")
     first = room.start_run("r1", *A_LINE_A_SHARD)
