@@ -65,6 +65,14 @@ class ManualStart(BaseModel):
     logical_time: float | None = None
 
 
+class ListedInputs(BaseModel):
+    """What an uploaded `*.inputs.json` holds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    inputs: list[str] = Field(min_length=1)
+
+
 def understand(
     event: object,
     *,
@@ -159,12 +167,11 @@ def _only(address: str, inputs: Inputs) -> tuple[str, bytes] | None:
 def _listed_inputs(body: bytes, address: str) -> tuple[str, ...]:
     """The inputs that an uploaded `*.inputs.json` lists: {"inputs": ["s3://...", ...]}."""
     try:
-        listed = ManualStart.model_validate_json(body).inputs
-    except ValidationError:
-        listed = None
-    if not listed:
-        raise InputInvalid(f'{address} must hold {{"inputs": ["s3://bucket/key", ...]}}.')
-    return tuple(listed)
+        return tuple(ListedInputs.model_validate_json(body).inputs)
+    except ValidationError as error:
+        raise InputInvalid(
+            f'{address} must hold {{"inputs": ["s3://bucket/key", ...]}} and nothing else.'
+        ) from error
 
 
 def _manual(

@@ -11,8 +11,8 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from coordinator.attempts import Again, Answered, attend
-from coordinator.errors import AttemptFailed, KeyMissing
-from coordinator.model import Answer, Message
+from coordinator.errors import AttemptFailed, KeyMissing, MapFailed, ReduceFailed
+from coordinator.model import Answer, Message, Note
 from functions import answers, desk
 from functions.floor import dropped, place_of
 from functions.pace import Pace, look_around
@@ -65,13 +65,21 @@ def work(record: SQSRecord, remaining_seconds: float) -> None:
     note = verdict.note
     desk.logger.warning(
         "attempt failed",
-        extra={"error": note.error, "reason": note.reason, "fate": note.fate.value},
+        extra={"error": note.error, "reason": loggable(note), "fate": note.fate.value},
     )
     if isinstance(verdict, Again):
         answers.delay(record, verdict.delay_seconds)
-        raise AttemptFailed(f"Shard {note.shard} is tried again: {note.reason}")
+        raise AttemptFailed(f"Shard {note.shard} is tried again; its note says why.")
     desk.count_by_reason("ShardsFailed", note.error)
     answers.failed(message, note.error, note.reason)
+
+
+def loggable(note: Note) -> str:
+    """A note's reason, unless it is the text of an exception of the job's, which may hold what was
+    in a record: that stays in the note."""
+    if note.error in {MapFailed.__name__, ReduceFailed.__name__}:
+        return "the job's code raised; the note in S3 says what"
+    return note.reason
 
 
 def _report(answer: Answer, *, fresh: bool) -> None:
