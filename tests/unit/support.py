@@ -29,7 +29,7 @@ EFFORT = int(os.environ.get("FANFOLD_EXAMPLES", "1"))
 
 def examples(count: int) -> settings:
     """How many examples a property is shown; FANFOLD_EXAMPLES multiplies them."""
-    return settings(max_examples=count * EFFORT)
+    return settings(max_examples=count * EFFORT, deadline=None)
 
 
 # ------------------------------------------------------------------------------------------------
