@@ -215,10 +215,10 @@ def _show(summary: Summary, published: Published, store: FileStore, *, already: 
     table.add_row("read", show_bytes(stages["map"].bytes_in))
     table.add_row("shards", f"{summary.shards:,} in {summary.waves} waves")
     table.add_row("time", show_seconds(summary.seconds))
-    table.add_row("manifest", Text(summary.manifest, overflow="fold"))
     if not published.pointer_moved:
         table.add_row("latest", "left on a newer run")
     console.print(table)
+    console.print(Text(summary.manifest), soft_wrap=True)
     if len(summary.results) == 1:
         console.print(Text(summary.results[0]), soft_wrap=True)
     else:
