@@ -109,6 +109,8 @@ class Case:
         try:
             ended = self.scenario.play(script)
             assert script.struck == self.effect, f"{script.struck} instead"
+            if self.kind is not Kind.DELAYED:
+                assert not ended.timed_out, f"nobody answered {ended.timed_out}"
             if self.kind not in BY_A_PERSON and self.scenario.fails_as is None:
                 assert ended.take_ups == 0, "a person had to take the run up again"
                 assert ended.epochs == 1, "another execution took over from a living one"

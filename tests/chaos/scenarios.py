@@ -87,6 +87,12 @@ class Ended:
     take_ups: int
 
     @property
+    def timed_out(self) -> list[str]:
+        """The tokens that only the safety net ended."""
+        tokens = [token for it in self.cloud.executions for token in it.tokens]
+        return [token.name for token in tokens if token.outcome == "timed out"]
+
+    @property
     def epochs(self) -> int:
         """How many owners the run that had most of them had, one after the other."""
         records = map(self.cloud.record, self.cloud.requests)
