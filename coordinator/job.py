@@ -262,7 +262,7 @@ class Job:
     """A job: a source, a map function, maybe combine and reduce, a sink, limits, triggers.
 
     Args:
-        name: lower case letters, digits and `-`, at most 48; names stacks, folders and runs.
+        name: lower case letters, digits and `-`, at most 46; names stacks, folders and runs.
         source: where records come from: `Objects`, `Lines`, `JsonLines` or `Csv`.
         sink: how output records are written: `JsonLines`, `Text`, `Csv` or `Objects`.
         merge: "single" for one result object, "parts" for one per root shard. An `Objects` sink
@@ -458,7 +458,7 @@ class Job:
         if not isinstance(self.name, str) or not JOB_NAME.match(self.name):
             raise JobInvalid(
                 f"Job name {self.name!r} can't be used: take lower case letters, digits and '-', "
-                "at most 48, beginning with a letter."
+                "at most 46, beginning with a letter."
             )
         where = f"Job {self.name}: "
         if not isinstance(self.source, (Objects, Lines, JsonLines, Csv)):

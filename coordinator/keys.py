@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from coordinator.errors import InputInvalid, OutputInvalid
 
-JOB_NAME = re.compile(r"^[a-z][a-z0-9-]{0,47}\Z")
+JOB_NAME = re.compile(r"^[a-z][a-z0-9-]{0,45}\Z")
 RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
 RESULT_NAME_BYTES = 512
 

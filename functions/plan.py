@@ -70,7 +70,7 @@ def _claim(execution: dict[str, Any]) -> RunRecord:
         execution["Input"],
         job=job,
         execution=execution["Name"],
-        bucket=settings().bucket,
+        usual_inputs=settings().usual_inputs(job.name),
         started=started,
         inputs=desk.inputs(),
         store=desk.store(),

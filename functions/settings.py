@@ -6,7 +6,7 @@ import os
 from functools import cache
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError
 
 from coordinator.errors import JobInvalid
 from coordinator.loading import LoadedJob, load_job
@@ -18,12 +18,18 @@ class Settings(BaseModel):
     """The environment of a job's functions, set by `infra/`.
 
     `job_module` is the job's module, `jobs.wordcount`, in the bundle; or the path of a `.py`.
+    `inputs`, a JSON list of `s3://` addresses, is what a run reads whose trigger names nothing.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     bucket: str = Field(alias="FANFOLD_BUCKET", min_length=3)
     job_module: str = Field(alias="FANFOLD_JOB_MODULE", min_length=1)
+    inputs: Json[list[str]] = Field(alias="FANFOLD_INPUTS", default="[]", validate_default=True)
+
+    def usual_inputs(self, job: str) -> tuple[str, ...]:
+        """What a run of a job reads when its trigger names no inputs."""
+        return tuple(self.inputs) or (f"s3://{self.bucket}/{job}/inputs/",)
 
 
 @cache
@@ -31,14 +37,14 @@ def settings() -> Settings:
     """The settings of this function.
 
     Raises:
-        JobInvalid: a variable is missing; deployed functions have them all.
+        JobInvalid: a variable is missing or wrong; those of deployed functions are right.
     """
     try:
         return Settings.model_validate(dict(os.environ))
     except ValidationError as error:
         names = ", ".join(str(problem["loc"][0]) for problem in error.errors())
         raise JobInvalid(
-            f"The function's environment lacks {names}. Deploy the job again."
+            f"The function's environment lacks, or has wrong, {names}. Deploy the job again."
         ) from error
 
 

@@ -78,7 +78,7 @@ def understand(
     *,
     job: Job,
     execution: str,
-    bucket: str,
+    usual_inputs: tuple[str, ...],
     started: float,
     inputs: Inputs,
     store: Store,
@@ -87,7 +87,7 @@ def understand(
 
     Args:
         execution: the execution's name: the run id of a manual start that gives none.
-        bucket: the work bucket; its `<job>/inputs/` is read where no inputs are given.
+        usual_inputs: what is read where no inputs are given.
         started: when the execution started, in seconds since the epoch.
 
     Raises:
@@ -105,11 +105,11 @@ def understand(
     if event.get("detail-type") == "Object Created":
         return _uploaded(event, job, inputs)
     if "schedule" in event:
-        return _scheduled(event, job, bucket)
-    return _manual(event, job, execution, bucket, started, store)
+        return _scheduled(event, usual_inputs)
+    return _manual(event, job, execution, usual_inputs, started, store)
 
 
-def _scheduled(event: dict[str, Any], job: Job, bucket: str) -> Start:
+def _scheduled(event: dict[str, Any], usual_inputs: tuple[str, ...]) -> Start:
     scheduled: ScheduledStart = _parsed(event, ScheduledStart)
     moment = scheduled.scheduled_time
     if moment.tzinfo is None:
@@ -117,7 +117,7 @@ def _scheduled(event: dict[str, Any], job: Job, bucket: str) -> Start:
     digest = hashlib.sha256(scheduled.schedule.encode()).hexdigest()[:8]
     return Start(
         run_id=f"at-{moment.astimezone(UTC):%Y%m%dT%H%M%SZ}-{digest}",
-        inputs=default_inputs(job, bucket),
+        inputs=usual_inputs,
         logical_time=moment.timestamp(),
     )
 
@@ -175,7 +175,12 @@ def _listed_inputs(body: bytes, address: str) -> tuple[str, ...]:
 
 
 def _manual(
-    event: dict[str, Any], job: Job, execution: str, bucket: str, started: float, store: Store
+    event: dict[str, Any],
+    job: Job,
+    execution: str,
+    usual_inputs: tuple[str, ...],
+    started: float,
+    store: Store,
 ) -> Start:
     asked: ManualStart = _parsed(event, ManualStart)
     _check_limits(job, asked.limits)
@@ -185,7 +190,7 @@ def _manual(
             return _taken_up(runs.read(store, keys), asked.limits)
     return Start(
         run_id=check_run_id(asked.run_id if asked.run_id is not None else execution[:64]),
-        inputs=tuple(asked.inputs) if asked.inputs else default_inputs(job, bucket),
+        inputs=tuple(asked.inputs) if asked.inputs else usual_inputs,
         logical_time=asked.logical_time if asked.logical_time is not None else started,
         limits=asked.limits,
     )
@@ -210,11 +215,6 @@ def _check_limits(job: Job, changes: dict[str, Any]) -> None:
         Limits(**{**job.limits.model_dump(), **changes})
     except ValidationError as error:
         raise InputInvalid(f"limits.{_problem(error)} {EXPECTED}") from error
-
-
-def default_inputs(job: Job, bucket: str) -> tuple[str, ...]:
-    """Where a job's inputs lie when nobody says otherwise."""
-    return (f"s3://{bucket}/{job.name}/inputs/",)
 
 
 def _parsed(event: dict[str, Any], model: type[Any]) -> Any:

@@ -10,7 +10,6 @@ from zoneinfo import available_timezones
 from coordinator.errors import JobInvalid
 from coordinator.job import Job, OnUpload, Schedule
 from infra.cron import parse_cron
-from infra.names import longest_job_name
 from infra.options import INVOCATIONS_A_POLLER, Options
 
 MAP_ITEMS = 10_000
@@ -29,11 +28,6 @@ def check_job(job: Job, options: Options) -> None:
     Raises:
         JobInvalid: with the field and the fix.
     """
-    if len(job.name) > longest_job_name():
-        raise JobInvalid(
-            f"Job name {job.name!r} has {len(job.name)} signs; on AWS it can have "
-            f"{longest_job_name()}, because the names of its functions are made of it. Shorten it."
-        )
     _check_limits(job, options)
     _check_tags(job)
     for trigger in job.triggers:

@@ -6,8 +6,7 @@ what is in it, and only this is done here instead:
     what                        here
     --------------------------  -----------------------------------------------------------------
     DefinitionSubstitutions     written as the Fn::Join that they come to
-    the machine is created      created again, as it is, where executions run
-    where nothing executes
+    executions of the machine   it is created again, as it is, where moto runs them
     event source mappings       the harness polls the queues, as in tests/cloud
     a bucket's notifications    set by their own call
     schedules                   `scheduled_event` fills in the input of the template's schedule

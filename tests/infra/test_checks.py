@@ -8,7 +8,9 @@ import pytest
 
 from coordinator.errors import InputInvalid, JobInvalid
 from coordinator.job import Job, Limits, Lines, OnUpload, Schedule
+from coordinator.keys import JOB_NAME
 from infra.checks import Deployed, check_job, check_together
+from infra.names import longest_job_name
 from infra.options import Options, read_options, read_request
 
 
@@ -19,7 +21,6 @@ def job(name: str = "words", **fields: Any) -> Job:
 @pytest.mark.parametrize(
     ("refused", "options", "says"),
     [
-        (job("a" * 47), {}, "'aaaaaaa"),
         (job(limits=Limits(shards=10_001)), {}, "limits.shards is 10001"),
         (job(limits=Limits(concurrency=1001)), {}, "limits.concurrency is 1001"),
         (job(limits=Limits(concurrency=30)), {"provisionedPollers": "2-4"}, "fewer pollers"),
@@ -146,3 +147,10 @@ def test_a_job_has_options_of_its_own() -> None:
         read_request({"jobOptions": "{"})
     with pytest.raises(InputInvalid, match="Did you mean"):
         read_request({"jobOptions": {"words": {"buckt": "b"}}})
+
+
+def test_every_name_that_a_job_can_have_fits_the_names_made_of_it() -> None:
+    longest = "a" * longest_job_name()
+
+    assert JOB_NAME.match(longest)
+    assert not JOB_NAME.match(f"{longest}a")

@@ -33,6 +33,7 @@ class Cdk:
         self._script = folder / "cdk.py"
         self._called = folder / "called.txt"
         monkeypatch.setattr(toolchain, "_cdk", lambda: [sys.executable, str(self._script)])
+        monkeypatch.setattr(toolchain, "_home", lambda: folder)
         self.says("")
 
     def says(self, text: str, code: int = 0) -> None:
@@ -84,7 +85,6 @@ def test_what_is_asked_and_for_whom(cdk: Cdk, jobs: Path) -> None:
     assert cdk.called[:3] == ["destroy", "--force", "fanfold-big-words"]
     commands.diff("big_words", jobs=jobs)
     assert cdk.called[:2] == ["diff", "fanfold-big-words"]
-    (toolchain._home()).mkdir(exist_ok=True)
     commands.bootstrap(profile="work")
     assert cdk.called == ["bootstrap", "--profile", "work", "--no-notices"]
 

@@ -48,7 +48,7 @@ def mapped(job: Job) -> Job:
     [
         (lambda: Job("Word Count", Lines()), "Job name 'Word Count'.*lower case letters"),
         (lambda: Job("1st", Lines()), "beginning with a letter"),
-        (lambda: Job("a" * 49, Lines()), "at most 48"),
+        (lambda: Job("a" * 47, Lines()), "at most 46"),
         (lambda: Job("a\n", Lines()), "Job name"),
         (lambda: Job(None, Lines()), "Job name None"),  # type: ignore[arg-type]
         (lambda: Job("a", Text()), r"Job a: source must be Objects\(\), Lines\(\)"),  # type: ignore[arg-type]
