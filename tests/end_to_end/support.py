@@ -16,6 +16,11 @@ from typing import Any
 FANFOLD = str(Path(sys.executable).with_name("fanfold"))
 PATIENCE_SECONDS = 100.0
 
+
+def heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 # A map that waits wherever a test has closed a gate, and ends when its parent does.
 GATED_JOB = """\
 import os
@@ -124,6 +129,9 @@ class Room:
         return self.folder / "out"
 
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        """Start the command as a terminal does: Ctrl-C reaches it, even where the tests
+        themselves run in a shell's background and ignore it."""
+        options.setdefault("preexec_fn", heed_interrupts)
         process = subprocess.Popen(
             [FANFOLD, *arguments],
             cwd=self.folder,
