@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a live line on a terminal, plain lines in a pipe."""
+"""What a person sees while a run goes on: live lines on a terminal, plain lines in a pipe."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -103,33 +103,41 @@ class Progress:
             self._said = self.clock()
 
     def _counts(self) -> str:
-        now = self.clock()
-        seconds = max(now - self.stage_began, 1e-6)
+        return "  ".join([*self._way(), *self._sums()])
+
+    def _way(self) -> list[str]:
+        """How far the stage is."""
         pieces = [f"{self.done}/{self.shards} shards"] if self.shards else []
-        pieces += [f"{self.records:,} records", show_bytes(self.bytes)]
-        if self.stage_bytes:
-            pieces.append(f"{show_bytes(self.stage_bytes / seconds)}/s")
         if self.done_before < self.done < self.shards:
-            each = seconds / (self.done - self.done_before)
+            each = (self.clock() - self.stage_began) / (self.done - self.done_before)
             pieces.append(f"{show_seconds(each * (self.shards - self.done))} left")
+        return pieces
+
+    def _sums(self) -> list[str]:
+        """What has been read, how fast, and what went wrong."""
+        pieces = [f"{self.records:,} records", show_bytes(self.bytes)]
+        if self.stage_bytes:
+            seconds = max(self.clock() - self.stage_began, 1e-6)
+            pieces.append(f"{show_bytes(self.stage_bytes / seconds)}/s")
         if self.retries:
-            pieces.append(f"{self.retries} retries")
+            pieces.append("1 retry" if self.retries == 1 else f"{self.retries} retries")
         if self.failures:
             pieces.append(f"{self.failures} failed")
         if self.quarantined:
             pieces.append(f"{self.quarantined:,} quarantined")
-        return "  ".join(pieces)
+        return pieces
 
-    def __rich__(self) -> Table:
-        table = Table.grid(padding=(0, 1))
-        bar = ProgressBar(
-            total=self.shards or None, completed=self.done, width=24, pulse=not self.shards
+    def __rich__(self) -> Group:
+        first = Table.grid(padding=(0, 2, 0, 0), expand=True)
+        first.add_column(width=8)
+        first.add_column(ratio=1)
+        first.add_column(no_wrap=True)
+        first.add_column(no_wrap=True, justify="right")
+        first.add_row(
+            Text(self.stage, style="bold"),
+            ProgressBar(total=self.shards or None, completed=self.done, pulse=not self.shards),
+            Text("  ".join(self._way())),
+            Text(show_seconds(self.clock() - self.began), style="dim"),
         )
-        elapsed = show_seconds(self.clock() - self.began)
-        table.add_row(
-            Text(f"{self.stage:8}", style="bold"),
-            bar,
-            Text(self._counts()),
-            Text(elapsed, style="dim"),
-        )
-        return table
+        sums = "  ".join(self._sums())
+        return Group(first, Text(f"{'':10}{sums}", style="dim", no_wrap=True, overflow="ellipsis"))

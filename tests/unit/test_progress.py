@@ -86,7 +86,7 @@ def test_on_a_terminal_stage_shards_records_rate_and_time_left_are_shown() -> No
 
     for part in ("map", "1/8 shards", "7 records", "50.0 kB", "5.0 kB/s", "1:10 left"):
         assert part in line
-    assert "1 retries  2 quarantined" in line
+    assert "1 retry  2 quarantined" in line
 
 
 def test_the_time_left_is_told_from_what_was_done_now_and_not_before() -> None:
@@ -109,3 +109,22 @@ def test_the_children_of_a_split_are_counted() -> None:
     progress.answered(Answer(shard="0", outcome="split"))
 
     assert "0/2 shards" in shown(progress)
+
+
+def test_it_takes_two_lines_of_eighty_columns_whatever_the_numbers() -> None:
+    progress, clock, _ = watched(terminal=True)
+    run = World(words(), {str(n): b"x\n" for n in range(4)}, shard_bytes=1).run().run
+    progress.wave(run, "map", 1, 8)
+    clock.now = 7200.0
+    progress.answered(
+        Answer(shard="0", outcome="done", records_in=10**10, bytes_in=10**13, quarantined=10**7)
+    )
+    for _ in range(1000):
+        progress.retried(note(Fate.RETRY))
+
+    screen = io.StringIO()
+    Console(file=screen, width=80).print(progress)
+
+    first, second = screen.getvalue().splitlines()
+    assert max(len(first), len(second)) <= 80
+    assert "1/8 shards  14:00:00 left  2:00:00" in first
