@@ -9,12 +9,15 @@ import argparse
 import os
 import platform
 import sys
+import tempfile
 import time
 from dataclasses import replace
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import corpora
 from benchmarks.measure import MB, CommandFailed
 from benchmarks.rows import FULL, QUICK, ROWS, Line, Scale
 
@@ -32,14 +35,16 @@ def main() -> None:
     if asked.runs:
         scale = replace(scale, runs=asked.runs)
     try:
-        lines = measure(asked.rows or list(ROWS), scale)
+        corpora.CACHE.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="room-", dir=corpora.CACHE) as room:
+            lines = measure(asked.rows or list(ROWS), scale, Path(room))
     except CommandFailed as error:
         sys.exit(str(error))
     if not asked.quick and any(line.met is False for line in lines):
         sys.exit(1)
 
 
-def measure(names: list[str], scale: Scale) -> list[Line]:
+def measure(names: list[str], scale: Scale, room: Path) -> list[Line]:
     """Measure rows by name and print them as they come."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 130)
     began = time.monotonic()
@@ -56,7 +61,7 @@ def measure(names: list[str], scale: Scale) -> list[Line]:
     lines = []
     for name in names:
         console.print(f"{name} ...", style="dim")
-        for line in ROWS[name](scale):
+        for line in ROWS[name](scale, room):
             lines.append(line)
             _add(table, line)
         table.add_section()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,9 @@ REPOSITORY = Path(__file__).parents[1]
 LAUNCHER = Path(__file__).with_name("launch.py")
 SAMPLE_SECONDS = 0.2
 MB = 1_000_000
+
+# The arguments of a command that may write to the given folder.
+Command = Callable[[Path], Sequence[str]]
 
 
 class CommandFailed(RuntimeError):
@@ -59,23 +62,18 @@ def run(command: Sequence[str]) -> Sample:
     return Sample(taken["wall_seconds"], taken["cpu_seconds"], peak)
 
 
-def interleaved(commands: Sequence[Sequence[str]], runs: int, room: Path) -> list[Sample]:
+def interleaved(commands: Sequence[Command], runs: int, room: Path) -> list[Sample]:
     """The medians of several runs of each command, taken in turns: A B A B. What else the machine
-    does meets all of them alike. `room` is emptied after each, outside of the time."""
+    does meets all of them alike.
+
+    Every run has an empty folder of its own below `room`. None is removed in between: file systems
+    (ext4) are slow at making files for half a minute after many were removed.
+    """
     samples: list[list[Sample]] = [[] for _ in commands]
     for _ in range(runs):
         for command, taken in zip(commands, samples, strict=True):
-            taken.append(run(command))
-            _empty(room)
+            taken.append(run(command(Path(tempfile.mkdtemp(dir=room)))))
     return [_median(taken) for taken in samples]
-
-
-def _empty(folder: Path) -> None:
-    for path in folder.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
 
 
 def _median(samples: Sequence[Sample]) -> Sample:

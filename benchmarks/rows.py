@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,39 +55,37 @@ class Line:
     met: bool | None = None
 
 
-Row = Callable[[Scale], Iterator[Line]]
+Row = Callable[[Scale, Path], Iterator[Line]]
 
 
-def wordcount(scale: Scale) -> Iterator[Line]:
+def wordcount(scale: Scale, room: Path) -> Iterator[Line]:
     """Words of real text."""
     texts = corpora.texts(scale.text_bytes)
-    with _room() as room:
-        baseline, ours = interleaved(
-            [
-                _baseline("pool_wordcount", texts, room / "result", "--workers", "2"),
-                _fanfold("wordcount", texts, room, workers=2),
-            ],
-            scale.runs,
-            room,
-        )
+    baseline, ours = interleaved(
+        [
+            lambda folder: _baseline("pool_wordcount", texts, folder / "result", "--workers", 2),
+            lambda folder: _fanfold("wordcount", texts, folder, workers=2),
+        ],
+        scale.runs,
+        room,
+    )
     size = sum(path.stat().st_size for path in texts.iterdir()) / MB
     yield Line(f"{size:.0f} MB of text, multiprocessing.Pool(2)", baseline)
     yield _against(baseline, ours, "the same, fanfold run --workers 2", 1.10)
 
 
-def shards(scale: Scale) -> Iterator[Line]:
+def shards(scale: Scale, room: Path) -> Iterator[Line]:
     """The cost of a shard that does nothing."""
     files = corpora.small_files(scale.shards)
     job = JOBS / "one_line_files.py"
-    with _room() as room:
-        baseline, ours = interleaved(
-            [
-                _baseline("bare_tasks", scale.shards, "--workers", "2"),
-                _fanfold(job, files, room, "--shard-items", "1", workers=2),
-            ],
-            scale.runs,
-            room,
-        )
+    baseline, ours = interleaved(
+        [
+            lambda folder: _baseline("bare_tasks", scale.shards, "--workers", 2),
+            lambda folder: _fanfold(job, files, folder, "--shard-items", 1, workers=2),
+        ],
+        scale.runs,
+        room,
+    )
     each = (ours.wall_seconds - baseline.wall_seconds) / scale.shards * 1000
     yield Line(f"{scale.shards:,} no-ops, ProcessPoolExecutor(2)", baseline)
     yield Line(
@@ -102,34 +97,35 @@ def shards(scale: Scale) -> Iterator[Line]:
     )
 
 
-def model(scale: Scale) -> Iterator[Line]:
+def model(scale: Scale, room: Path) -> Iterator[Line]:
     """JSON lines through a pydantic model."""
     orders = corpora.orders(scale.lines)
     job = JOBS / "orders.py"
-    with _room() as room:
-        baseline, one, two = interleaved(
-            [
-                _baseline("plain_loop", orders / "orders.jsonl", room / "result"),
-                _fanfold(job, orders, room, workers=1),
-                _fanfold(job, orders, room, workers=2),
-            ],
-            scale.runs,
-            room,
-        )
+    baseline, one, two = interleaved(
+        [
+            lambda folder: _baseline("plain_loop", orders / "orders.jsonl", folder / "result"),
+            lambda folder: _fanfold(job, orders, folder, workers=1),
+            lambda folder: _fanfold(job, orders, folder, workers=2),
+        ],
+        scale.runs,
+        room,
+    )
     yield Line(f"{scale.lines:,} JSON lines and a model, a plain loop", baseline)
     yield _against(baseline, one, "the same, fanfold run --workers 1", 1.15)
     yield _against(baseline, two, "the same, fanfold run --workers 2")
 
 
-def planning(scale: Scale) -> Iterator[Line]:
+def planning(scale: Scale, room: Path) -> Iterator[Line]:
     """The memory of planning."""
     few, many = scale.objects
-    with _room() as room:
-        small, large = interleaved(
-            [_module("planning", few, room / "few"), _module("planning", many, room / "many")],
-            scale.runs,
-            room,
-        )
+    small, large = interleaved(
+        [
+            lambda folder: _module("planning", few, folder),
+            lambda folder: _module("planning", many, folder),
+        ],
+        scale.runs,
+        room,
+    )
     yield Line(f"plan {few:,} objects", small)
     flat = large.peak_bytes / small.peak_bytes
     yield Line(
@@ -141,12 +137,13 @@ def planning(scale: Scale) -> Iterator[Line]:
     )
 
 
-def start(scale: Scale) -> Iterator[Line]:
+def start(scale: Scale, room: Path) -> Iterator[Line]:
     """How long the command takes to say what it can."""
-    with _room() as room:
-        python, ours = interleaved(
-            [[sys.executable, "-c", "pass"], [FANFOLD, "--help"]], scale.starts, room
-        )
+    python, ours = interleaved(
+        [lambda folder: [sys.executable, "-c", "pass"], lambda folder: [FANFOLD, "--help"]],
+        scale.starts,
+        room,
+    )
     yield Line("python -c pass", python)
     seconds = ours.wall_seconds
     yield Line("fanfold --help", ours, f"{seconds:.2f} s", "0.3 s", seconds < 0.3)
@@ -166,10 +163,12 @@ ROWS: dict[str, Row] = {
 # ------------------------------------------------------------------------------------------------
 
 
-def _fanfold(job: Path | str, inputs: Path, room: Path, *more: str, workers: int) -> Sequence[str]:
+def _fanfold(
+    job: Path | str, inputs: Path, folder: Path, *more: object, workers: int
+) -> Sequence[str]:
     return [
-        *(FANFOLD, "run", str(job), str(inputs), "--output", str(room / "out")),
-        *("--workers", str(workers), *more),
+        *(FANFOLD, "run", str(job), str(inputs), "--output", str(folder)),
+        *("--workers", str(workers), *map(str, more)),
     ]
 
 
@@ -186,14 +185,3 @@ def _against(baseline: Sample, ours: Sample, what: str, most: float | None = Non
     if most is None:
         return Line(what, ours, f"{ratio:.2f} × the time")
     return Line(what, ours, f"{ratio:.2f} × the time", f"{most:.2f} ×", ratio <= most)
-
-
-@contextmanager
-def _room() -> Iterator[Path]:
-    """An empty folder for what the commands write."""
-    corpora.CACHE.mkdir(parents=True, exist_ok=True)
-    room = Path(tempfile.mkdtemp(prefix="room-", dir=corpora.CACHE))
-    try:
-        yield room
-    finally:
-        shutil.rmtree(room)
