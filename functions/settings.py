@@ -44,7 +44,7 @@ def settings() -> Settings:
     except ValidationError as error:
         names = ", ".join(str(problem["loc"][0]) for problem in error.errors())
         raise JobInvalid(
-            f"The function's environment lacks, or has wrong, {names}. Deploy the job again."
+            f"The function's environment lacks {names}, or has it wrong. Deploy the job again."
         ) from error
 
 
