@@ -16,7 +16,7 @@ from coordinator.model import Pinned, Slice
 
 COMPRESSED = (".gz", ".bz2")
 UNREADABLE = (".zst", ".zstd", ".xz", ".lz4", ".zip", ".7z")
-LANE_SHARDS = 12
+LANE_SHARDS = 6
 
 Item = TypeVar("Item")
 
