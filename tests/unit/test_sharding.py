@@ -144,7 +144,7 @@ def test_objects_take_files_of_any_compression() -> None:
 def test_the_first_cut_keeps_every_lane_busy_to_the_end() -> None:
     limits = Limits(shard_bytes=16 * MIB)
 
-    assert first_cut(limits, 96 * MIB, lanes=4, shard_bytes=None).shard_bytes == 2 * MIB
+    assert first_cut(limits, 96 * MIB, lanes=4, shard_bytes=None).shard_bytes == 4 * MIB
     assert first_cut(limits, 960_000 * MIB, lanes=4, shard_bytes=None).shard_bytes == 16 * MIB
     assert first_cut(limits, 1000, lanes=4, shard_bytes=None).shard_bytes == MIB
     assert first_cut(limits, 96 * MIB, lanes=None, shard_bytes=None).shard_bytes == 16 * MIB
