@@ -9,12 +9,13 @@ import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from coordinator import Job, Lines, runs
+from coordinator import Job, Lines
 from coordinator.keys import RunKeys
 from coordinator.model import Hints, Pinned
-from coordinator.planning import plan_map
-from coordinator.store import Page, Readable
-from coordinator.store.file import FileStore
+from coordinator.state import runs
+from coordinator.steps.plan import plan as plan_map
+from coordinator.store.file.store import FileStore
+from coordinator.store.ports import Page, Readable
 
 PAGE_OBJECTS = 1000
 
@@ -67,7 +68,7 @@ def main() -> None:
         now=0.0,
         is_live=lambda owner: False,
     )
-    plan_map(store, SyntheticInputs(asked.count), job, record, attempt="bench")
+    plan_map(store, SyntheticInputs(asked.count), job, record, draft="bench")
 
 
 if __name__ == "__main__":

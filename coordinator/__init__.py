@@ -12,36 +12,41 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from coordinator.errors import FanfoldError as FanfoldError
     from coordinator.errors import RetryableError as RetryableError
-    from coordinator.job import Blob as Blob
-    from coordinator.job import Context as Context
-    from coordinator.job import Csv as Csv
+    from coordinator.formats.csv import Csv as Csv
+    from coordinator.formats.jsonlines import JsonLines as JsonLines
+    from coordinator.formats.lines import Lines as Lines
+    from coordinator.formats.objects import Blob as Blob
+    from coordinator.formats.objects import Object as Object
+    from coordinator.formats.objects import Objects as Objects
+    from coordinator.formats.text import Text as Text
     from coordinator.job import Job as Job
-    from coordinator.job import JsonLines as JsonLines
-    from coordinator.job import Limits as Limits
-    from coordinator.job import Lines as Lines
-    from coordinator.job import Object as Object
-    from coordinator.job import Objects as Objects
-    from coordinator.job import OnUpload as OnUpload
-    from coordinator.job import Schedule as Schedule
-    from coordinator.job import Text as Text
+    from coordinator.limits import Limits as Limits
+    from coordinator.steps.map import Context as Context
+    from coordinator.triggers import OnUpload as OnUpload
+    from coordinator.triggers import Schedule as Schedule
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "errors": ("FanfoldError", "RetryableError"),
-    "job": (
+    "errors": (
+        "FanfoldError",
+        "RetryableError",
+    ),
+    "formats.csv": ("Csv",),
+    "formats.jsonlines": ("JsonLines",),
+    "formats.lines": ("Lines",),
+    "formats.objects": (
         "Blob",
-        "Context",
-        "Csv",
-        "Job",
-        "JsonLines",
-        "Limits",
-        "Lines",
         "Object",
         "Objects",
+    ),
+    "formats.text": ("Text",),
+    "job": ("Job",),
+    "limits": ("Limits",),
+    "steps.map": ("Context",),
+    "triggers": (
         "OnUpload",
         "Schedule",
-        "Text",
     ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

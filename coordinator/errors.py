@@ -43,6 +43,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import ClassVar
 
+REASON_LETTERS = 200
+
 
 class Fate(StrEnum):
     """What becomes of the work that met an error."""
@@ -200,3 +202,28 @@ class Changed(ConditionRefused):
 
 class KeyMissing(FanfoldError):
     """A store has nothing under the key."""
+
+
+def error_named(name: str) -> type[FanfoldError]:
+    """The class of the tree with this name; `RunError` for a name that it does not have."""
+    waiting: list[type[FanfoldError]] = [FanfoldError]
+    while waiting:
+        known = waiting.pop()
+        if known.__name__ == name:
+            return known
+        waiting.extend(known.__subclasses__())
+    return RunError
+
+
+def error_from(name: str, message: str) -> FanfoldError:
+    """An error as it was raised elsewhere, told by its name and message; a plain `FanfoldError`
+    where the name is none of the tree's."""
+    kind = error_named(name)
+    return kind(message) if kind.__name__ == name else FanfoldError(f"{name}: {message}")
+
+
+def reason_of(error: Exception) -> str:
+    """An error in one line, for a note or the quarantine."""
+    text = str(error).strip()
+    first = text.splitlines()[0] if text else ""
+    return f"{type(error).__name__}: {first}"[:REASON_LETTERS].rstrip(": ")

@@ -7,255 +7,20 @@ field and the fix.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from copy import copy
-from dataclasses import dataclass as plain_dataclass
-from dataclasses import field
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.dataclasses import dataclass
-
-from coordinator.errors import JobInvalid, OutputInvalid
+from coordinator.errors import JobInvalid
+from coordinator.formats.base import Sink, Source
+from coordinator.formats.jsonlines import JsonLines
 from coordinator.keys import JOB_NAME
-from coordinator.store import Readable
+from coordinator.limits import PINNED_LIMITS, Limits
+from coordinator.triggers import OnUpload, Schedule, Trigger
 
-KIB, MIB, GIB = 1024, 1024**2, 1024**3
-
-_STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 Form = Literal["map", "map_batch", "map_shard"]
-
-
-# ------------------------------------------------------------------------------------------------
-# What maps are given, and what they may yield
-# ------------------------------------------------------------------------------------------------
-
-
-@plain_dataclass(frozen=True, slots=True)
-class Context:
-    """What a map with a second parameter learns of its record.
-
-    `idempotency_key` is the same for the same record in every attempt of the run: a map that
-    writes elsewhere hands it on, because a record may be mapped more than once.
-    """
-
-    job: str
-    run_id: str
-    shard: str
-    key: str
-    offset: int
-
-    @property
-    def idempotency_key(self) -> str:
-        return f"{self.job}/{self.run_id}/{self.key}@{self.offset}"
-
-
-@plain_dataclass(frozen=True, slots=True)
-class Object:
-    """A whole input object, as the map of an `Objects` source gets it; size in bytes."""
-
-    key: str
-    size: int
-    opener: Callable[[], Readable] = field(repr=False, compare=False)
-
-    @property
-    def name(self) -> str:
-        """The last step of the key."""
-        return self.key.rsplit("/", 1)[-1]
-
-    def open(self) -> Readable:
-        """Stream the object's bytes from the start."""
-        return self.opener()
-
-    def read(self) -> bytes:
-        """The object's bytes, all in memory."""
-        stream = self.opener()
-        try:
-            pieces = []
-            while piece := stream.read(MIB):
-                pieces.append(piece)
-        finally:
-            stream.close()
-        return b"".join(pieces)
-
-
-@plain_dataclass(frozen=True, slots=True)
-class Blob:
-    """A result object, as the map of an `Objects` sink yields it.
-
-    `name` is a relative path below the run's results; each name at most once a run.
-    """
-
-    name: str
-    body: bytes
-
-
-# ------------------------------------------------------------------------------------------------
-# Sources and sinks
-# ------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Format:
-    """Base of the source and sink formats."""
-
-    @property
-    def kind(self) -> str:
-        return type(self).__name__
-
-    def describe(self) -> dict[str, Any]:
-        """The format as JSON, for `run.json`; a record model is the user's own and left out."""
-        options = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        options.pop("model", None)
-        return {"kind": self.kind, **dict(sorted(options.items()))}
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Objects(Format):
-    """Source: every input object is one record, an `Object`. Sink: the map yields `Blob`s."""
-
-    glob: str = "*"
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Lines(Format):
-    """Source: every line of a text is one record, a `str` without its line end.
-
-    Blank lines are records. A newline is the byte 0x0A; a 0x0D before it belongs to it.
-    """
-
-    glob: str = "*"
-    encoding: str = "utf-8"
-
-
-@dataclass(frozen=True, config=_STRICT)
-class JsonLines(Format):
-    """Source and sink: one JSON value a line, UTF-8. With a model, records are its instances."""
-
-    model: type[BaseModel] | None = None
-    glob: str = "*"
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Csv(Format):
-    """Source and sink: comma-separated values with a header line, RFC 4180.
-
-    As a source, records are instances of the model, or dicts of strings without one. An empty
-    cell is left out where the model's field has a default. All objects share one header;
-    `columns` names the columns of files that have none. A text with `multiline=False` promises
-    that no cell holds a newline, and can then be split by bytes.
-
-    As a sink, the columns are those of `columns` or of the model.
-    """
-
-    model: type[BaseModel] | None = None
-    glob: str = "*"
-    columns: tuple[str, ...] | None = None
-    delimiter: str = Field(default=",", min_length=1, max_length=1)
-    encoding: str = "utf-8"
-    multiline: bool = True
-
-    def sink_columns(self) -> tuple[str, ...]:
-        """The columns written by a sink.
-
-        Raises:
-            JobInvalid: neither columns nor a model were given.
-        """
-        if self.columns is not None:
-            return self.columns
-        if self.model is not None:
-            return tuple(self.model.model_fields)
-        raise JobInvalid("A Csv sink needs its columns: write Csv(columns=('a', 'b')).")
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Text(Format):
-    """Sink: every output record is a `str`, written as one line of UTF-8."""
-
-
-Source = Objects | Lines | JsonLines | Csv
-Sink = JsonLines | Text | Csv | Objects
-
-# Encodings in which the byte 0x0A is always a newline, so that text can be cut at it.
-ASCII_TRANSPARENT = frozenset(
-    {"utf-8", "ascii", "latin-1", "cp1252", "iso-8859-15", "shift_jis", "euc_jp", "gbk", "big5"}
-)
-
-
-# ------------------------------------------------------------------------------------------------
-# Limits and triggers
-# ------------------------------------------------------------------------------------------------
-
-
-class Limits(BaseModel):
-    """How much of everything; each has a sane default.
-
-    Sizes are in bytes. `tolerated` is how many records may be quarantined: a count (int) or a
-    share of the records read (float, at most 1).
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    shard_bytes: int = Field(default=16 * MIB, ge=1)
-    shard_items: int = Field(default=100, ge=1)
-    shards: int = Field(default=10_000, ge=1, le=1_000_000)
-    reduce_bytes: int = Field(default=64 * MIB, ge=1)
-    partitions: int = Field(default=256, ge=1, le=1000)
-    record_bytes: int = Field(default=16 * MIB, ge=1)
-    buffer_bytes: int = Field(default=64 * MIB, ge=1 * KIB)
-    attempts: int = Field(default=5, ge=1, le=100)
-    waves: int = Field(default=2, ge=1, le=10)
-    timeout_seconds: int = Field(default=300, ge=1, le=900)
-    memory_mb: int = Field(default=1769, ge=128, le=10_240)
-    concurrency: int = Field(default=100, ge=2, le=10_000)
-    tolerated: int | Annotated[float, Field(le=1)] = Field(default=0, ge=0)
-    budget_dollars: float | None = Field(default=None, gt=0)
-
-    def tolerates(self, quarantined: int, records: int) -> bool:
-        """Whether so many quarantined, of so many records read, are within `tolerated`."""
-        allowed = self.tolerated
-        return quarantined <= (allowed if isinstance(allowed, int) else allowed * records)
-
-
-# Limits that shape the plan or the bytes written: pinned when the run begins.
-PINNED_LIMITS = (
-    "shard_bytes",
-    "shard_items",
-    "shards",
-    "reduce_bytes",
-    "partitions",
-    "record_bytes",
-    "buffer_bytes",
-)
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Schedule:
-    """Start a run by the clock.
-
-    `cron` is EventBridge Scheduler's: `minute hour day-of-month month day-of-week year`.
-    """
-
-    cron: str
-    timezone: str = "UTC"
-
-
-@dataclass(frozen=True, config=_STRICT)
-class OnUpload:
-    """Start a run for every object created below a prefix; input is that object alone."""
-
-    prefix: str
-    suffix: str = ""
-
-
-Trigger = Schedule | OnUpload
-
-
-# ------------------------------------------------------------------------------------------------
-# The job
-# ------------------------------------------------------------------------------------------------
 
 
 class Job:
@@ -263,8 +28,8 @@ class Job:
 
     Args:
         name: lower case letters, digits and `-`, at most 46; names stacks, folders and runs.
-        source: where records come from: `Objects`, `Lines`, `JsonLines` or `Csv`.
-        sink: how output records are written: `JsonLines`, `Text`, `Csv` or `Objects`.
+        source: the format that records are read from.
+        sink: the format that output records are written in; `JsonLines` by default.
         merge: "single" for one result object, "parts" for one per root shard. An `Objects` sink
             names its own.
         limits: see `Limits`.
@@ -362,7 +127,6 @@ class Job:
         """Whether there is a reduce stage."""
         return self.reduce_function is not None
 
-    @property
     def function(self) -> Callable[..., Any]:
         """The map function.
 
@@ -382,21 +146,20 @@ class Job:
         Raises:
             JobInvalid: with the part and the fix.
         """
-        _ = self.function
+        self.function()
         if self.combine_function and not self.reduce_function:
             raise JobInvalid(
                 f"Job {self.name} has a combine but no reduce: add one with @job.reduce."
             )
-        if self.reduce_function and isinstance(self.sink, Objects):
+        if self.reduce_function and self.sink.names_results:
             raise JobInvalid(
-                f"Job {self.name}: an Objects sink takes no reduce; its map names the results."
+                f"Job {self.name}: an {self.sink.kind} sink takes no reduce; its map names the results."
             )
         if self.form != "map" and self.wants_context:
             raise JobInvalid(
                 f"Job {self.name}: only @job.map can take a context; {self.form} takes one parameter."
             )
-        if isinstance(self.sink, Csv):
-            self.sink.sink_columns()
+        self.sink.preamble()
         return self
 
     def with_limits(self, limits: Limits) -> Job:
@@ -461,13 +224,15 @@ class Job:
                 "at most 46, beginning with a letter."
             )
         where = f"Job {self.name}: "
-        if not isinstance(self.source, (Objects, Lines, JsonLines, Csv)):
+        if not isinstance(self.source, Source):
             raise JobInvalid(
-                f"{where}source must be Objects(), Lines(), JsonLines() or Csv(), not {self.source!r}."
+                f"{where}source must be a format that is read, such as Objects(), Lines(), "
+                f"JsonLines() or Csv(), not {self.source!r}."
             )
-        if not isinstance(self.sink, (JsonLines, Text, Csv, Objects)):
+        if not isinstance(self.sink, Sink):
             raise JobInvalid(
-                f"{where}sink must be JsonLines(), Text(), Csv() or Objects(), not {self.sink!r}."
+                f"{where}sink must be a format that is written, such as JsonLines(), Text(), Csv() "
+                f"or Objects(), not {self.sink!r}."
             )
         if self.merge not in ("single", "parts"):
             raise JobInvalid(f"{where}merge must be 'single' or 'parts', not {self.merge!r}.")
@@ -478,23 +243,8 @@ class Job:
                 raise JobInvalid(
                     f"{where}triggers must be Schedule(...) or OnUpload(...), not {trigger!r}."
                 )
-        for role, form in (("source", self.source), ("sink", self.sink)):
-            if isinstance(form, Csv):
-                _check_csv(form, f"{where}{role} Csv")
-        encoding = getattr(self.source, "encoding", "utf-8")
-        if encoding not in ASCII_TRANSPARENT:
-            known = ", ".join(sorted(ASCII_TRANSPARENT))
-            raise JobInvalid(
-                f"{where}source encoding {encoding!r} can't be cut at newlines; take one of {known}."
-            )
-
-
-def _check_csv(form: Csv, where: str) -> None:
-    columns = form.columns
-    if columns is not None and not 0 < len(columns) == len(set(columns)):
-        raise JobInvalid(f"{where}: columns must be one or more distinct names, not {columns!r}.")
-    if form.delimiter in '"\r\n':
-        raise JobInvalid(f"{where}: delimiter can't be {form.delimiter!r}; take ',', ';' or '\\t'.")
+        self.source.check(f"{where}source")
+        self.sink.check(f"{where}sink")
 
 
 def _positional_parameters(function: Callable[..., Any]) -> int:
@@ -509,18 +259,3 @@ def _positional_parameters(function: Callable[..., Any]) -> int:
     except ValueError as error:
         raise JobInvalid(f"{function!r} does not tell its parameters: wrap it in a def.") from error
     return sum(1 for p in parameters if p.kind in kinds and p.default is p.empty)
-
-
-def outputs_of(value: object, role: str) -> Iterator[Any]:
-    """What a map that is no generator returned, as an iterator of outputs; None is nothing.
-
-    Raises:
-        OutputInvalid: it is no collection of outputs.
-    """
-    if value is None:
-        return iter(())
-    if isinstance(value, (str, bytes, Mapping, BaseModel)) or not isinstance(value, Iterable):
-        raise OutputInvalid(
-            f"{role} must yield its outputs, or return an iterable of them, not {type(value).__name__}."
-        )
-    return iter(value)

@@ -1,7 +1,7 @@
 """Where things lie in the work bucket (or directory): the only module that spells keys.
 
 <job>/runs/<run_id>/run.json  manifest.json
-<job>/runs/<run_id>/plans/<attempt>/<stage>.snapshot.jsonl.gz  <stage>.plan.jsonl  ...
+<job>/runs/<run_id>/plans/<draft>/<stage>.snapshot.jsonl.gz  <stage>.plan.jsonl  ...
 <job>/runs/<run_id>/<stage>/ledger/<shard>.json
 <job>/runs/<run_id>/<stage>/notes/<shard>.<wave>.json
 <job>/runs/<run_id>/<stage>/parts/<shard>-<attempt>.<ext>
@@ -22,6 +22,7 @@ from coordinator.errors import InputInvalid, OutputInvalid
 JOB_NAME = re.compile(r"^[a-z][a-z0-9-]{0,45}\Z")
 RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
 RESULT_NAME_BYTES = 512
+LISTING = ".listing."
 
 
 def check_run_id(run_id: str) -> str:
@@ -63,6 +64,71 @@ def check_result_name(name: object) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class JobKeys:
+    """The keys of one job: what its runs share. A `*` for a name gives a pattern of keys."""
+
+    job: str
+
+    @property
+    def root(self) -> str:
+        return f"{self.job}/"
+
+    @property
+    def runs(self) -> str:
+        return f"{self.job}/runs/"
+
+    @property
+    def results(self) -> str:
+        return f"{self.job}/results/"
+
+    @property
+    def inputs(self) -> str:
+        """Where a deployed job finds its inputs unless it is told otherwise."""
+        return f"{self.job}/inputs/"
+
+    @property
+    def pointers(self) -> str:
+        """What the keys of all pointers begin with."""
+        return f"{self.job}/latest"
+
+    def latest(self, source_key: str | None = None) -> str:
+        """The pointer: one per job, or per source key for a job that uploads start."""
+        if source_key is None:
+            return f"{self.pointers}.json"
+        digest = hashlib.sha256(source_key.encode()).hexdigest()[:32]
+        return f"{self.pointers}/{digest}.json"
+
+    def run(self, run_id: str) -> RunKeys:
+        return RunKeys(self.job, run_id)
+
+    def written(self) -> tuple[str, ...]:
+        """What the keys that runs write begin with."""
+        return (self.runs, self.results, *self.pointer_keys())
+
+    def pointer_keys(self) -> tuple[str, str]:
+        """The pointer of a job, and the folder of those per source key."""
+        return (self.latest(), f"{self.pointers}/")
+
+    def after_run(self, run_id: str) -> str:
+        """A key that follows all of a run's and comes before those of the next run."""
+        return f"{self.runs}{run_id}0"  # "0" sorts just behind "/"
+
+    def run_id_of(self, key: str) -> str:
+        """The run id in a key below `runs`."""
+        return key.removeprefix(self.runs).split("/", 1)[0]
+
+
+def job_of(key: str) -> str:
+    """The job's name in a key."""
+    return key.split("/", 1)[0]
+
+
+def after_job(job: str) -> str:
+    """A key that follows all of a job's and comes before those of the next job."""
+    return f"{job}0"
+
+
+@dataclass(frozen=True, slots=True)
 class RunKeys:
     """The keys of one run."""
 
@@ -70,8 +136,12 @@ class RunKeys:
     run_id: str
 
     @property
+    def of_job(self) -> JobKeys:
+        return JobKeys(self.job)
+
+    @property
     def root(self) -> str:
-        return f"{self.job}/runs/{self.run_id}/"
+        return f"{self.of_job.runs}{self.run_id}/"
 
     @property
     def run(self) -> str:
@@ -83,19 +153,28 @@ class RunKeys:
 
     @property
     def results(self) -> str:
-        return f"{self.job}/results/{self.run_id}/"
+        return f"{self.of_job.results}{self.run_id}/"
 
-    def plan(self, attempt: str, stage: str) -> str:
-        return f"{self.root}plans/{attempt}/{stage}.plan.jsonl"
+    @property
+    def plans(self) -> str:
+        return f"{self.root}plans/"
 
-    def snapshot(self, attempt: str, stage: str = "map") -> str:
-        return f"{self.root}plans/{attempt}/{stage}.snapshot.jsonl.gz"
+    def plan(self, draft: str, stage: str) -> str:
+        return f"{self.plans}{draft}/{stage}.plan.jsonl"
 
-    def listing(self, attempt: str, chunk: int) -> str:
-        return f"{self.root}plans/{attempt}/map.listing.{chunk:05d}.jsonl.gz"
+    def snapshot(self, draft: str) -> str:
+        """The pinned inputs."""
+        return f"{self.plans}{draft}/map.snapshot.jsonl.gz"
 
-    def sealed(self, attempt: str, stage: str) -> str:
-        return f"{self.root}plans/{attempt}/{stage}.ledger.jsonl"
+    def parts_list(self, draft: str, stage: str) -> str:
+        """The parts that a later stage reads."""
+        return f"{self.plans}{draft}/{stage}.snapshot.jsonl"
+
+    def listing(self, draft: str, chunk: int) -> str:
+        return f"{self.plans}{draft}/map{LISTING}{chunk:05d}.jsonl.gz"
+
+    def sealed(self, draft: str, stage: str) -> str:
+        return f"{self.plans}{draft}/{stage}.ledger.jsonl"
 
     def ledger(self, stage: str) -> str:
         return f"{self.root}{stage}/ledger/"
@@ -109,14 +188,33 @@ class RunKeys:
     def note(self, stage: str, shard: str, wave: int) -> str:
         return f"{self.root}{stage}/notes/{shard}.{wave}.json"
 
+    def parts(self, stage: str) -> str:
+        return f"{self.root}{stage}/parts/"
+
     def part(self, stage: str, shard: str, attempt: str, extension: str) -> str:
-        return f"{self.root}{stage}/parts/{shard}-{attempt}.{extension}"
+        return f"{self.parts(stage)}{shard}-{attempt}.{extension}"
+
+    def quarantines(self, stage: str) -> str:
+        return f"{self.root}{stage}/quarantine/"
 
     def quarantine(self, stage: str, shard: str, attempt: str) -> str:
-        return f"{self.root}{stage}/quarantine/{shard}-{attempt}.jsonl"
+        return f"{self.quarantines(stage)}{shard}-{attempt}.jsonl"
+
+    def broken(self, stage: str, shard: str, number: int) -> str:
+        """An entry that was set aside: the first, or another of the same shard."""
+        again = f".{number}" if number else ""
+        return f"{self.root}broken/{stage}/{shard}.json{again}"
+
+    @property
+    def waves(self) -> str:
+        return f"{self.root}waves/"
 
     def wave(self, wave: int) -> str:
-        return f"{self.root}waves/{wave}/"
+        return f"{self.waves}{wave}/"
+
+    def map_results(self, wave: int) -> str:
+        """What the names begin with that a wave's Map writes its results under."""
+        return f"{self.wave(wave)}map"
 
     def items(self, wave: int) -> str:
         return f"{self.wave(wave)}items.json"
@@ -125,11 +223,7 @@ class RunKeys:
         return f"{self.results}{check_result_name(name)}"
 
     def latest(self, source_key: str | None = None) -> str:
-        """The pointer: one per job, or per source key for a job that uploads start."""
-        if source_key is None:
-            return f"{self.job}/latest.json"
-        digest = hashlib.sha256(source_key.encode()).hexdigest()[:32]
-        return f"{self.job}/latest/{digest}.json"
+        return self.of_job.latest(source_key)
 
 
 def shard_of_entry(key: str) -> str:
@@ -141,3 +235,8 @@ def shard_and_wave_of_note(key: str) -> tuple[str, int]:
     """The shard id and the wave in the key of a note."""
     shard, wave = key.rsplit("/", 1)[1].removesuffix(".json").rsplit(".", 1)
     return shard, int(wave)
+
+
+def is_listing(key: str) -> bool:
+    """Whether a key below `plans` is a chunk of a listing."""
+    return LISTING in key

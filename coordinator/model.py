@@ -15,6 +15,7 @@ from coordinator.errors import Fate, LedgerBroken
 ShardId = Annotated[str, Field(pattern=r"^\d+(\.\d+)*$")]
 Stage = Literal["map", "reduce", "merge"]
 Unit = Literal["bytes", "records"]
+Outcome = Literal["done", "split"]
 
 
 def shard_order(shard: str) -> tuple[int, ...]:
@@ -102,18 +103,24 @@ class File(Document):
     sha256: str
 
 
-class Part(Document):
+class Part(File):
     """A data object that an attempt wrote, and how many records lie in it.
 
     `segments` are the length in bytes and the CRC-32 of the consecutive pieces for each reduce
     partition.
     """
 
-    key: str
-    size: int
-    sha256: str
     records: int
     segments: tuple[tuple[int, int], ...] = ()
+
+    def plain(self) -> File:
+        """The part as a file, without what lies in it."""
+        return File(key=self.key, size=self.size, sha256=self.sha256)
+
+    def segment(self, partition: int) -> tuple[int, int]:
+        """The byte range [start, stop) of a partition's segment."""
+        start = sum(length for length, _ in self.segments[:partition])
+        return start, start + self.segments[partition][0]
 
 
 class Shard(Document):
@@ -140,10 +147,9 @@ class ShardRef(Document):
     digest: str
 
 
-class Receipt(Document):
-    """What an attempt did, in the entry that committed it."""
+class Counts(Document):
+    """What was read, written and used: by one attempt, or by all that a stage committed."""
 
-    attempt: str
     records_in: int = 0
     records_out: int = 0
     mapped: int = 0
@@ -153,6 +159,16 @@ class Receipt(Document):
     bytes_out: int = 0
     seconds: float = 0.0
     peak_memory_bytes: int = 0
+
+
+# A stage's peak is the highest of its attempts'; everything else in `Counts` adds up.
+ADDED_COUNTS = tuple(name for name in Counts.model_fields if name != "peak_memory_bytes")
+
+
+class Receipt(Counts):
+    """What an attempt did, in the entry that committed it."""
+
+    attempt: str
     code_version: str = ""
     parts: tuple[Part, ...] = ()
     quarantine: File | None = None
@@ -169,7 +185,7 @@ class Entry(Document):
     version: Literal[1] = 1
     shard: ShardId
     stage: Stage
-    outcome: Literal["done", "split"]
+    outcome: Outcome
     digest: str
     receipt: Receipt
     covered: tuple[Slice, ...] = ()
@@ -201,7 +217,7 @@ class Note(Document):
 
 
 class Message(Document):
-    """One order to work on one shard, as the queue carries it."""
+    """One shard to work on, as the queue carries it."""
 
     version: Literal[1] = 1
     job: str
@@ -213,30 +229,23 @@ class Message(Document):
     token: str = ""
 
 
-class Answer(Document):
-    """What is said of a message once its shard has an outcome: counts for the console."""
+class Answer(Counts):
+    """What is said of a message once its shard has an entry: counts for the console."""
 
     shard: ShardId
-    outcome: Literal["done", "split", "dropped"]
+    outcome: Outcome
     attempt: str = ""
-    records_in: int = 0
-    records_out: int = 0
-    quarantined: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
-    seconds: float = 0.0
-    peak_memory_bytes: int = 0
 
 
 class PlanRef(Document):
-    """The committed plan of a stage.
+    """The committed plan of a stage: the draft that won.
 
     The plan's last line, from `index_offset` on, is its index: offset, length and digest of every
     shard's line. `snapshot` lists what the stage reads: the pinned objects for map, with the
     digest of its lines; the map's parts for reduce.
     """
 
-    attempt: str
+    draft: str
     plan: File
     index_offset: int
     shards: int
@@ -248,9 +257,9 @@ class PlanRef(Document):
 
 
 class Listing(Document):
-    """How far Plan has listed: sorted chunks written so far, and the cursor to go on from."""
+    """How far a draft has listed: sorted chunks written so far, and the cursor to go on from."""
 
-    attempt: str
+    draft: str
     chunks: tuple[File, ...] = ()
     cursor: str = ""
     objects: int = 0
@@ -264,7 +273,7 @@ class Tenure(Document):
     redrives: int = 0
 
 
-class Progress(Document):
+class LastPass(Document):
     """What the last Reconcile saw and did; a wave that changes nothing has stalled."""
 
     stage: Stage | None = None
@@ -285,20 +294,11 @@ class Hints(Document):
     billed: bool = True
 
 
-class Totals(Document):
+class Totals(Counts):
     """Sums over the entries of a stage."""
 
     shards: int = 0
     splits: int = 0
-    records_in: int = 0
-    records_out: int = 0
-    mapped: int = 0
-    quarantined: int = 0
-    blank: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
-    seconds: float = 0.0
-    peak_memory_bytes: int = 0
 
 
 class RunRecord(Document):
@@ -329,7 +329,7 @@ class RunRecord(Document):
     sealed: dict[Stage, File] = {}
     totals: dict[Stage, Totals] = {}
     tenure: Tenure = Tenure()
-    progress: Progress = Progress()
+    progress: LastPass = LastPass()
 
 
 class Cost(Document):

@@ -6,8 +6,6 @@ assert outcome.records()[0] == {"word": "be", "count": 2}
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,32 +13,16 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from coordinator.attempts import Again, Answered, attend
 from coordinator.errors import ShardError
-from coordinator.job import Csv, Job
+from coordinator.job import Job
 from coordinator.keys import RunKeys
 from coordinator.loading import load_job
-from coordinator.local import Request, Watch, run
-from coordinator.model import Answer, Hints, Manifest, Message, Note, RunRecord, Stage
-from coordinator.store import Inputs, Store
+from coordinator.machine.local import Hear, LocalRun, Watch, run
+from coordinator.model import Hints, Manifest, Message, RunRecord
+from coordinator.steps.attempts import Again, attend
+from coordinator.steps.workplace import UNHURRIED, Workplace
 from coordinator.store.memory import MemoryInputs, MemoryStore
-from coordinator.work import NEVER, Place
-
-
-class Quiet:
-    """A watch that shows nothing."""
-
-    def planning(self) -> None: ...
-
-    def wave(self, run: RunRecord, stage: Stage, wave: int, shards: int) -> None: ...
-
-    def answered(self, answer: Answer) -> None: ...
-
-    def retried(self, note: Note) -> None: ...
-
-    def failed(self, note: Note) -> None: ...
-
-    def publishing(self) -> None: ...
+from coordinator.store.ports import Inputs, Store
 
 
 class InlineCrew:
@@ -53,30 +35,25 @@ class InlineCrew:
         self.clock = clock
         self._attempts = count()
 
-    def work(self, run: RunRecord, messages: Sequence[Message], watch: Watch) -> None:
+    def work(self, run: RunRecord, messages: Sequence[Message], hear: Hear) -> None:
         """Have every message answered or failed."""
-        place = Place(self.store, self.inputs, self.job, run, "test", self.clock)
+        place = Workplace(self.store, run, self.clock, self.inputs, self.job, "test")
         for message in messages:
-            self._finish(place, message, watch)
+            self._finish(place, message, hear)
 
-    def _finish(self, place: Place, message: Message, watch: Watch) -> None:
+    def _finish(self, place: Workplace, message: Message, hear: Hear) -> None:
         for receives in count(1):
             verdict = attend(
                 place,
                 message,
                 attempt=f"{next(self._attempts):016x}",
                 receives=receives,
-                guard=NEVER,
-                spread=lambda: 0.0,
+                guard=UNHURRIED,
+                jitter=lambda: 0.0,
             )
-            if isinstance(verdict, Again):
-                watch.retried(verdict.note)
-                continue
-            if isinstance(verdict, Answered):
-                watch.answered(verdict.answer)
-            else:
-                watch.failed(verdict.note)
-            return
+            hear(verdict)
+            if not isinstance(verdict, Again):
+                return
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,21 +71,9 @@ class Outcome:
         Raises:
             ShardError: the job has an Objects sink; look at `results`.
         """
-        found: list[Any] = []
-        for body in self.results.values():
-            text = body.decode()
-            if self.job.sink.kind == "JsonLines":
-                found += [json.loads(line) for line in text.split("\n")[:-1]]
-            elif isinstance(self.job.sink, Csv):
-                rows = csv.DictReader(
-                    io.StringIO(text, newline=""), delimiter=self.job.sink.delimiter
-                )
-                found += list(rows)
-            elif self.job.sink.kind == "Text":
-                found += text.split("\n")[:-1]
-            else:
-                raise ShardError("An Objects sink has no records; look at `results`.")
-        return found
+        if self.job.sink.names_results:
+            raise ShardError("An Objects sink has no records; look at `results`.")
+        return [record for body in self.results.values() for record in self.job.sink.decode(body)]
 
 
 def run_job(
@@ -136,7 +101,7 @@ def run_job(
     def clock() -> float:
         return float(next(seconds))
 
-    request = Request(
+    asked = LocalRun(
         job=loaded,
         run_id=run_id,
         patterns=("*",) if all("/" not in key for key in bodies) else ("**",),
@@ -145,7 +110,7 @@ def run_job(
         clock=clock,
         hints=Hints(shard_bytes=shard_bytes, billed=False),
     )
-    published = run(request, InlineCrew(loaded, store, source, clock), Quiet())
+    published = run(asked, InlineCrew(loaded, store, source, clock), Watch())
     return outcome_of(loaded, store, published.manifest)
 
 

@@ -2,61 +2,79 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
-from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType
+from aws_lambda_powertools.utilities.batch import (
+    BatchProcessor,
+    EventType,
+    process_partial_response,
+)
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
+from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.exceptions import BotoCoreError, ClientError
 
+from coordinator.errors import Superseded
 from coordinator.model import Answer, Message
-from functions import desk
+from functions import telemetry, wiring
 
 ERROR_LETTERS = 256
 CAUSE_LETTERS = 32_768
 # A token that was answered before, timed out, or belongs to an execution that has ended.
 SPENT = frozenset({"TaskTimedOut", "InvalidToken", "TaskDoesNotExist"})
+# What the console does not show of a shard.
+UNSHOWN = {"mapped", "blank", "peak_memory_bytes"}
 
 
-def processor() -> BatchProcessor:
-    """Tells the queue which messages of a batch failed: those, and no others, come back."""
-    return BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
+def each_message(
+    event: dict[str, Any], handle: Callable[[SQSRecord], None], context: LambdaContext
+) -> dict[str, Any]:
+    """Handle the messages of an SQS batch: those that raise, and no others, come back."""
+    processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
+    return dict(
+        process_partial_response(
+            event=event, record_handler=handle, processor=processor, context=context
+        )
+    )
 
 
 def done(message: Message, answer: Answer) -> None:
     """Answer a token with the counts of its shard."""
-    output = answer.model_dump_json(exclude={"peak_memory_bytes"})
+    output = answer.model_dump_json(exclude=UNSHOWN)
     with _spent_tokens_ignored():
-        desk.states().send_task_success(taskToken=message.token, output=output)
+        wiring.states().send_task_success(taskToken=message.token, output=output)
 
 
 def failed(message: Message, error: str, cause: str) -> None:
     """Answer a token with an error."""
     with _spent_tokens_ignored():
-        desk.states().send_task_failure(
+        wiring.states().send_task_failure(
             taskToken=message.token, error=error[:ERROR_LETTERS], cause=cause[:CAUSE_LETTERS]
         )
 
 
 def dropped(message: Message, reason: str) -> None:
     """Answer the token of a message that nobody wants any more."""
-    desk.logger.info("dropped", extra={"reason": reason})
-    failed(message, "Superseded", reason)
+    telemetry.logger.info("dropped", extra={"reason": reason})
+    failed(message, Superseded.__name__, reason)
 
 
 def delay(record: SQSRecord, seconds: float) -> None:
     """Let a message be seen again after a delay; without it, that happens a little later."""
     with suppress(ClientError, BotoCoreError):
-        desk.sqs().change_message_visibility(
+        wiring.sqs().change_message_visibility(
             QueueUrl=record.queue_url,
             ReceiptHandle=record.receipt_handle,
             VisibilityTimeout=int(seconds),
         )
 
 
-class _spent_tokens_ignored:  # noqa: N801  reads as a statement
+@contextmanager
+def _spent_tokens_ignored() -> Iterator[None]:
     """Whoever handles a message answers its token, so it may have been answered before."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        return isinstance(error, ClientError) and error.response["Error"]["Code"] in SPENT
+    try:
+        yield
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in SPENT:
+            raise

@@ -8,22 +8,22 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from coordinator.keys import RunKeys
-from coordinator.publish import publish
-from functions import desk
+from coordinator.steps.publish import publish
+from functions import telemetry, wiring
 
 
-@desk.entry_point
+@telemetry.entry_point
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """One invocation of the state Publish; may be repeated.
 
     Raises:
         FanfoldError: the proof failed, and nothing was published.
     """
-    run = desk.owned_run(event["run"])
-    desk.describe(run)
-    published = publish(desk.store(), desk.job_of(run), run, now=desk.now())
+    run = wiring.owned_run(event["run"])
+    telemetry.describe(run)
+    published = publish(wiring.store(), wiring.job_of(run), run, now=wiring.now())
     manifest = published.manifest
-    desk.logger.info(
+    telemetry.logger.info(
         "published",
         extra={
             "objects": manifest.objects,
@@ -31,17 +31,17 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             "latest": published.pointer_moved,
         },
     )
-    desk.count("RunsPublished", 1)
-    desk.count("RunDollars", manifest.cost.dollars)
-    desk.count("RunQuarantined", manifest.quarantined)
-    desk.count("FreshnessSeconds", desk.now() - manifest.logical_time, MetricUnit.Seconds)
+    telemetry.count("RunsPublished", 1)
+    telemetry.count("RunDollars", manifest.cost.dollars)
+    telemetry.count("RunQuarantined", manifest.quarantined)
+    telemetry.count("FreshnessSeconds", wiring.now() - manifest.logical_time, MetricUnit.Seconds)
     keys = RunKeys(run.job, run.run_id)
     return {
-        "run": desk.reference_to(published.run),
+        "run": wiring.reference_to(published.run),
         "status": "published",
         "results": len(manifest.results),
-        "manifest": desk.store().url(keys.manifest),
-        "results_prefix": desk.store().url(keys.results),
+        "manifest": wiring.store().url(keys.manifest),
+        "results_prefix": wiring.store().url(keys.results),
         "latest": published.pointer_moved,
         "records_in": manifest.stages["map"].records_in,
         "quarantined": manifest.quarantined,

@@ -7,20 +7,17 @@ from typing import Any
 
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from coordinator.errors import FanfoldError, Fate, Superseded
-from coordinator.job import Limits
+from coordinator.errors import FanfoldError, Superseded, error_from
+from coordinator.ids import new_draft
 from coordinator.keys import RunKeys
-from coordinator.reconcile import run_error
-from coordinator.waves import FanOut, reconcile
-from functions import desk
+from coordinator.limits import Limits
+from coordinator.rules.transport import INLINE_ITEMS, child_timeout_seconds, open_children
+from coordinator.steps.reconcile import FanOut, Unplanned, reconcile
+from functions import telemetry, wiring
 from functions.settings import settings
 
-MOST_INLINE = 40
-CONCURRENCY_FACTOR = 3
-CHILD_HOURS_LEAST = 6
 
-
-@desk.entry_point
+@telemetry.entry_point
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """One invocation of the state Reconcile; see coordinator/run.asl.json for what it returns.
 
@@ -34,78 +31,60 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             raise error_of(failure)
         return {"run": None, "next": "plan"}
     try:
-        run = desk.owned_run(reference)
-        desk.describe(run)
-        if failure and redrives <= run.tenure.redrives:
-            _check(failure)
-        if "map" not in run.plans:
-            return {"run": reference, "next": "plan"}
+        run = wiring.owned_run(reference)
+        telemetry.describe(run)
         ahead = reconcile(
-            desk.store(),
-            desk.job_of(run),
+            wiring.store(),
+            wiring.job_of(run),
             run,
-            attempt=desk.new_attempt(),
+            draft=new_draft(),
             redrives=redrives,
-            failed=bool(failure),
+            failure=error_of(failure) if failure else None,
         )
     except Superseded as error:
-        desk.logger.info("superseded", extra={"reason": str(error)})
+        telemetry.logger.info("superseded", extra={"reason": str(error)})
         return {"run": reference, "next": "stop", "reason": f"{error.name}: {error}"}
+    if isinstance(ahead, Unplanned):
+        return {"run": reference, "next": "plan"}
     if isinstance(ahead, FanOut):
-        return _fan_out(ahead, desk.job_of(ahead.run).limits)
-    return {"run": desk.reference_to(ahead.run), "next": "publish"}
+        return _fan_out(ahead, wiring.job_of(ahead.run).limits)
+    return {"run": wiring.reference_to(ahead.run), "next": "publish"}
 
 
 def _fan_out(ahead: FanOut, limits: Limits) -> dict[str, Any]:
     """The wave as the state machine takes it: its items in S3, or inline when they are few."""
-    run, store = ahead.run, desk.store()
+    run, store = ahead.run, wiring.store()
     keys = RunKeys(run.job, run.run_id)
     items = [ref.model_dump() for ref in ahead.shards]
-    inline = len(items) <= MOST_INLINE
+    inline = len(items) <= INLINE_ITEMS
     if not inline:
         with store.writer(keys.items(ahead.wave)) as writer:
             writer.write(json.dumps(items).encode())
             writer.close()
-    desk.logger.info(
+    telemetry.logger.info(
         "dispatching", extra={"stage": ahead.stage, "wave": ahead.wave, "shards": len(items)}
     )
-    desk.count("ShardsDispatched", len(items))
+    telemetry.count("ShardsDispatched", len(items))
     run = ahead.dispatched(store)
     return {
-        "run": desk.reference_to(run),
+        "run": wiring.reference_to(run),
         "next": "inline" if inline else "map",
         "stage": ahead.stage,
         "wave": ahead.wave,
         "shards": items if inline else [],
         "items": {"bucket": settings().bucket, "key": keys.items(ahead.wave)},
-        "results": {"bucket": settings().bucket, "prefix": f"{keys.wave(ahead.wave)}map"},
-        "concurrency": min(limits.concurrency * CONCURRENCY_FACTOR, len(items)),
+        "results": {"bucket": settings().bucket, "prefix": keys.map_results(ahead.wave)},
+        "concurrency": open_children(limits, len(items)),
         "child_timeout_seconds": child_timeout_seconds(limits),
     }
 
 
-def child_timeout_seconds(limits: Limits) -> int:
-    """When a child gives up waiting for a lost answer: long after every try has had its time."""
-    tries = max(limits.attempts, 5) * (limits.timeout_seconds + 60 + 300)
-    return max(CHILD_HOURS_LEAST * 3600, CONCURRENCY_FACTOR * 2 * tries)
-
-
-def _check(failure: dict[str, Any]) -> None:
-    """Pass on an error of another state that going round again can't mend."""
-    error = error_of(failure)
-    if error.fate is not Fate.RETRY and type(error) is not FanfoldError:
-        raise error
-
-
 def error_of(failure: dict[str, Any]) -> FanfoldError:
-    """The error that a Catch kept, as one of the tree; a plain `FanfoldError` if it is none."""
+    """The error that a Catch kept."""
     name, cause = str(failure.get("Error", "")), str(failure.get("Cause", ""))
     try:
         found = json.loads(cause)
     except ValueError:
         found = None
     message = found.get("errorMessage", cause) if isinstance(found, dict) else cause
-    kind = run_error(name)
-    if kind.__name__ == name:
-        return kind(message)
-    return FanfoldError(f"{name}: {message}")
+    return error_from(name, message)

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError
 
 from coordinator.errors import JobInvalid
+from coordinator.keys import JobKeys
 from coordinator.loading import LoadedJob, load_job
 
 BUNDLE = Path(__file__).parent.parent
@@ -29,7 +30,7 @@ class Settings(BaseModel):
 
     def usual_inputs(self, job: str) -> tuple[str, ...]:
         """What a run of a job reads when its trigger names no inputs."""
-        return tuple(self.inputs) or (f"s3://{self.bucket}/{job}/inputs/",)
+        return tuple(self.inputs) or (f"s3://{self.bucket}/{JobKeys(job).inputs}",)
 
 
 @cache

@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import random
+import time
 from typing import Any
 
 from aws_lambda_powertools.metrics import MetricUnit
-from aws_lambda_powertools.utilities.batch import process_partial_response
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from coordinator.attempts import Again, Answered, attend
 from coordinator.errors import AttemptFailed, KeyMissing, MapFailed, ReduceFailed
+from coordinator.ids import new_attempt
 from coordinator.model import Answer, Message, Note
-from functions import answers, desk
-from functions.floor import dropped, place_of
-from functions.pace import Pace, look_around
+from coordinator.rules.pacing import Pace
+from coordinator.steps.attempts import Again, Answered, Unwanted, attend
+from coordinator.steps.split import look_around
+from functions import answers, telemetry, wiring
 
 
-@desk.entry_point
+@telemetry.entry_point
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Work on the messages of an SQS batch; the mapping sends one at a time."""
     remaining_seconds = context.get_remaining_time_in_millis() / 1000
-    response = process_partial_response(
-        event=event,
-        record_handler=lambda record: work(record, remaining_seconds),
-        processor=answers.processor(),
-        context=context,
-    )
-    return dict(response)
+    return answers.each_message(event, lambda record: work(record, remaining_seconds), context)
 
 
 def work(record: SQSRecord, remaining_seconds: float) -> None:
@@ -39,38 +34,38 @@ def work(record: SQSRecord, remaining_seconds: float) -> None:
     """
     message = Message.decode(record.body.encode(), where="A message")
     receives = int(record.attributes.approximate_receive_count or 1)
-    attempt = desk.new_attempt()
-    desk.describe_message(message, attempt=attempt, receives=receives)
+    attempt = new_attempt()
+    telemetry.describe_message(message, attempt=attempt, receives=receives)
     try:
-        place = place_of(message)
+        place = wiring.workplace_of(message)
     except KeyMissing as gone:
         answers.dropped(message, f"Its run is gone. {gone}")
-        return
-    if (reason := dropped(place.run, message)) is not None:
-        answers.dropped(message, reason)
         return
     verdict = attend(
         place,
         message,
         attempt=attempt,
         receives=receives,
-        guard=Pace(remaining_seconds, look_around(place, message)),
-        spread=random.random,
+        guard=Pace(remaining_seconds, look_around(place, message), time.monotonic),
+        jitter=random.random,
     )
-    desk.count("Attempts", 1)
+    if isinstance(verdict, Unwanted):
+        answers.dropped(message, verdict.reason)
+        return
+    telemetry.count("Attempts", 1)
     if isinstance(verdict, Answered):
         _report(verdict.answer, fresh=verdict.answer.attempt == attempt)
         answers.done(message, verdict.answer)
         return
     note = verdict.note
-    desk.logger.warning(
+    telemetry.logger.warning(
         "attempt failed",
         extra={"error": note.error, "reason": loggable(note), "fate": note.fate.value},
     )
     if isinstance(verdict, Again):
         answers.delay(record, verdict.delay_seconds)
         raise AttemptFailed(f"Shard {note.shard} is tried again; its note says why.")
-    desk.count_by_reason("ShardsFailed", note.error)
+    telemetry.count_by_reason("ShardsFailed", note.error, job=message.job)
     answers.failed(message, note.error, note.reason)
 
 
@@ -84,7 +79,7 @@ def loggable(note: Note) -> str:
 
 def _report(answer: Answer, *, fresh: bool) -> None:
     """Log and measure a shard's outcome; what an earlier attempt did was measured then."""
-    desk.logger.info(
+    telemetry.logger.info(
         answer.outcome,
         extra={
             "records_in": answer.records_in,
@@ -96,9 +91,9 @@ def _report(answer: Answer, *, fresh: bool) -> None:
     )
     if not fresh:
         return
-    desk.count("ShardsDone" if answer.outcome == "done" else "ShardsSplit", 1)
-    desk.count("Records", answer.records_in)
-    desk.count("Bytes", answer.bytes_in, MetricUnit.Bytes)
-    desk.count("Quarantined", answer.quarantined)
-    desk.count("ShardSeconds", answer.seconds, MetricUnit.Seconds)
-    desk.count("PeakMemoryBytes", answer.peak_memory_bytes, MetricUnit.Bytes)
+    telemetry.count("ShardsDone" if answer.outcome == "done" else "ShardsSplit", 1)
+    telemetry.count("Records", answer.records_in)
+    telemetry.count("Bytes", answer.bytes_in, MetricUnit.Bytes)
+    telemetry.count("Quarantined", answer.quarantined)
+    telemetry.count("ShardSeconds", answer.seconds, MetricUnit.Seconds)
+    telemetry.count("PeakMemoryBytes", answer.peak_memory_bytes, MetricUnit.Bytes)

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from zoneinfo import available_timezones
 
 from coordinator.errors import JobInvalid
-from coordinator.job import Job, OnUpload, Schedule
+from coordinator.job import Job
+from coordinator.keys import JobKeys
+from coordinator.rules.transport import MAP_ITEMS
+from coordinator.triggers import OnUpload, Schedule
 from infra.cron import parse_cron
 from infra.options import INVOCATIONS_A_POLLER, Options
 
-MAP_ITEMS = 10_000
 MAPPING_CONCURRENCY = (2, 1000)
-MEMORY_MB = (128, 10_240)
-TIMEOUT_SECONDS = (1, 900)
 TAG_SIGNS = 256
 PREFIX_BYTES = 1024
 
@@ -39,14 +39,6 @@ def check_job(job: Job, options: Options) -> None:
 
 def _check_limits(job: Job, options: Options) -> None:
     limits = job.limits
-    for name, value, (low, high) in (
-        ("memory_mb", limits.memory_mb, MEMORY_MB),
-        ("timeout_seconds", limits.timeout_seconds, TIMEOUT_SECONDS),
-    ):
-        if not low <= value <= high:
-            raise JobInvalid(
-                f"Job {job.name}: Lambda takes a {name} of {low} to {high}, not {value}."
-            )
     if limits.shards > MAP_ITEMS:
         raise JobInvalid(
             f"Job {job.name}: limits.shards is {limits.shards}; a stage on AWS has at most "
@@ -111,11 +103,11 @@ def _check_upload(job: Job, upload: OnUpload, options: Options) -> None:
         )
     if options.uploads is not None and options.uploads != options.bucket:
         return
-    taken = next((own for own in outputs_of(job.name) if overlap(own, upload.prefix)), None)
+    taken = next((own for own in JobKeys(job.name).written() if overlap(own, upload.prefix)), None)
     if taken:
         raise JobInvalid(
             f"Job {job.name}: OnUpload(prefix={upload.prefix!r}) matches what the job writes itself "
-            f"({taken}), so every run would start another: take a prefix like '{job.name}/inputs/'."
+            f"({taken}), so every run would start another: take a prefix like '{JobKeys(job.name).inputs}'."
         )
 
 
@@ -154,11 +146,6 @@ def check_together(deployed: Sequence[Deployed]) -> None:
             )
 
 
-def outputs_of(job: str) -> tuple[str, ...]:
-    """What the keys that a job's runs write begin with."""
-    return (f"{job}/runs/", f"{job}/results/", f"{job}/latest.json", f"{job}/latest/")
-
-
 def overlap(output: str, prefix: str) -> bool:
     """Whether a key that begins with the one may begin with the other."""
     return output.startswith(prefix) or prefix.startswith(output)
@@ -171,7 +158,9 @@ def _starts(one: Deployed, other: Deployed) -> bool:
         return False
     uploads = [trigger for trigger in other.job.triggers if isinstance(trigger, OnUpload)]
     return any(
-        overlap(output, upload.prefix) for output in outputs_of(one.job.name) for upload in uploads
+        overlap(output, upload.prefix)
+        for output in JobKeys(one.job.name).written()
+        for upload in uploads
     )
 
 

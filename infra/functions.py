@@ -11,6 +11,7 @@ from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
 from coordinator.job import Job
+from coordinator.keys import JobKeys
 from infra.log_groups import LogGroups
 from infra.names import FAN_OUT_LABEL, NAMESPACE, Names
 from infra.options import INVOCATIONS_A_POLLER, Options
@@ -60,6 +61,7 @@ class Functions(Construct):
         }
         if options.inputs:
             self._environment["FANFOLD_INPUTS"] = json.dumps(options.inputs)
+        self._keys = JobKeys(job.name)
         self.all: dict[str, lambda_.Function] = {}
         self.plan = self._coordinating("plan", self._allow_plan)
         self.reconcile = self._coordinating("reconcile", self._allow_reconcile)
@@ -70,8 +72,8 @@ class Functions(Construct):
     # -- what each may do ------------------------------------------------------------------------
 
     def _allow_plan(self, role: iam.Role) -> None:
-        self._storage.allow_reading(role, "runs/")
-        self._storage.allow_writing(role, "runs/")
+        self._storage.allow_reading(role, self._keys.runs)
+        self._storage.allow_writing(role, self._keys.runs)
         self._storage.allow_finding_inputs(role)
         self._storage.allow_reading_inputs(role)  # headers, and objects that list inputs
         # whether the owner of a run it meets is alive
@@ -83,22 +85,22 @@ class Functions(Construct):
         )
 
     def _allow_reconcile(self, role: iam.Role) -> None:
-        self._storage.allow_reading(role, "runs/")
-        self._storage.allow_writing(role, "runs/")
+        self._storage.allow_reading(role, self._keys.runs)
+        self._storage.allow_writing(role, self._keys.runs)
 
     def _allow_publish(self, role: iam.Role) -> None:
-        self._storage.allow_reading(role, "runs/", "latest.json", "latest/")
-        self._storage.allow_writing(role, "runs/", "latest.json", "latest/")
+        self._storage.allow_reading(role, self._keys.runs, *self._keys.pointer_keys())
+        self._storage.allow_writing(role, self._keys.runs, *self._keys.pointer_keys())
 
     def _allow_work(self, role: iam.Role) -> None:
-        self._storage.allow_reading(role, "runs/", "results/")
-        self._storage.allow_writing(role, "runs/", "results/")
+        self._storage.allow_reading(role, self._keys.runs, self._keys.results)
+        self._storage.allow_writing(role, self._keys.runs, self._keys.results)
         self._storage.allow_reading_inputs(role)
         self._allow_answering(role)
 
     def _allow_bury(self, role: iam.Role) -> None:
-        self._storage.allow_reading(role, "runs/")
-        self._storage.allow_writing(role, "runs/*/notes/", in_parts=False)
+        self._storage.allow_reading(role, self._keys.runs)
+        self._storage.allow_writing(role, self._keys.run("*").notes("*"), in_parts=False)
         self._allow_answering(role)
 
     def _allow_answering(self, role: iam.Role) -> None:

@@ -7,13 +7,12 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
-from coordinator.job import Limits
+from coordinator.limits import Limits
+from coordinator.rules.transport import receives, visibility_seconds
 from infra.names import Names
 from infra.policies import acknowledge, allow
 from infra.storage import Storage
 
-RECEIVES_AT_LEAST = 5  # throttled invocations use up receives
-GRACE_SECONDS = 60
 WORK_DAYS = 4
 LONGEST_DAYS = 14
 BURY_SECONDS = 60
@@ -39,7 +38,7 @@ class Queues(Construct):
             queue_name=names.dead_letters,
             # A dead letter keeps the time it was sent: only the longest retention is long enough.
             retention_period=Duration.days(LONGEST_DAYS),
-            visibility_timeout=Duration.seconds(BURY_SECONDS + GRACE_SECONDS),
+            visibility_timeout=Duration.seconds(visibility_seconds(BURY_SECONDS)),
             redrive_allow_policy=sqs.RedriveAllowPolicy(
                 redrive_permission=sqs.RedrivePermission.BY_QUEUE,
                 source_queues=[
@@ -53,10 +52,10 @@ class Queues(Construct):
             storage,
             queue_name=names.queue,
             retention_period=Duration.days(WORK_DAYS),
-            visibility_timeout=Duration.seconds(limits.timeout_seconds + GRACE_SECONDS),
+            visibility_timeout=Duration.seconds(visibility_seconds(limits.timeout_seconds)),
             dead_letter_queue=sqs.DeadLetterQueue(
                 queue=self.dead_letters,
-                max_receive_count=max(RECEIVES_AT_LEAST, limits.attempts),
+                max_receive_count=receives(limits),
             ),
         )
 

@@ -11,7 +11,8 @@ from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
 from coordinator.job import Job
-from coordinator.runs import RUN_DAYS
+from coordinator.keys import JobKeys
+from coordinator.state.runs import RUN_DAYS
 from infra.checks import uploads
 from infra.names import Names
 from infra.options import Location, Options
@@ -33,6 +34,7 @@ class Storage(Construct):
     def __init__(self, scope: Construct, construct_id: str, *, job: Job, options: Options) -> None:
         super().__init__(scope, construct_id)
         self._job = job
+        self.keys = JobKeys(job.name)
         self.service_key = self._new_key() if options.kms == "new" else None
         self.key: kms.IKey | None = self.service_key
         if options.kms not in (None, "new"):
@@ -48,20 +50,20 @@ class Storage(Construct):
 
     # -- grants ----------------------------------------------------------------------------------
 
-    def allow_reading(self, role: iam.Role, *folders: str) -> None:
-        """Allow to get what lies below these folders of the job.
+    def allow_reading(self, role: iam.Role, *keys: str) -> None:
+        """Allow to get what lies under these keys; one that ends with a slash is a folder.
 
         S3 says that a key is missing, and not that it is forbidden, only to those who may list
         the bucket. A get carries no `s3:prefix`, hence the IfExists.
         """
-        allow(role, "s3:GetObject", on=self._objects(folders), why=OWN_FOLDERS)
-        self._allow_listing(role, self.bucket.bucket_name, [f"{self._job.name}/*"], "s3:ListBucket")
+        allow(role, "s3:GetObject", on=self._objects(keys), why=OWN_FOLDERS)
+        self._allow_listing(role, self.bucket.bucket_name, [f"{self.keys.root}*"], "s3:ListBucket")
         self._allow_key(role, "kms:Decrypt")
 
-    def allow_writing(self, role: iam.Role, *folders: str, in_parts: bool = True) -> None:
-        """Allow to put objects below these folders of the job."""
+    def allow_writing(self, role: iam.Role, *keys: str, in_parts: bool = True) -> None:
+        """Allow to put objects under these keys; one that ends with a slash is a folder."""
         actions = ("s3:PutObject", "s3:AbortMultipartUpload") if in_parts else ("s3:PutObject",)
-        allow(role, *actions, on=self._objects(folders), why=OWN_FOLDERS)
+        allow(role, *actions, on=self._objects(keys), why=OWN_FOLDERS)
         self._allow_key(role, "kms:GenerateDataKey", "kms:Decrypt")
 
     def allow_finding_inputs(self, role: iam.Role) -> None:
@@ -92,7 +94,7 @@ class Storage(Construct):
 
         Source: "IAM policies for using Distributed Map states", Step Functions developer guide.
         """
-        waves = self._objects(("runs/*/waves/",))
+        waves = self._objects((self.keys.run("*").waves,))
         allow(role, "s3:GetObject", on=waves, why=OWN_FOLDERS)
         allow(
             role,
@@ -114,13 +116,10 @@ class Storage(Construct):
         if self.key is not None:
             allow(role, *actions, on=[self.key.key_arn])
 
-    def _objects(self, folders: Sequence[str]) -> list[str]:
-        """The ARNs of all objects below folders of the job; a name without a slash is a file."""
+    def _objects(self, keys: Sequence[str]) -> list[str]:
+        """The ARNs of the objects under keys and below folders."""
         arn = self.bucket.bucket_arn
-        return [
-            f"{arn}/{self._job.name}/{folder}{'*' if folder.endswith('/') else ''}"
-            for folder in folders
-        ]
+        return [f"{arn}/{key}{'*' if key.endswith('/') else ''}" for key in keys]
 
     def _patterns(self) -> dict[str, list[str]]:
         """By bucket, what the keys of inputs look like."""
@@ -135,9 +134,7 @@ class Storage(Construct):
 
     def _locations(self, options: Options) -> tuple[Location, ...]:
         """Where inputs lie: as given by option, or the job's own folder; and what uploads start."""
-        given = options.input_locations() or (
-            Location(self.bucket.bucket_name, f"{self._job.name}/inputs/"),
-        )
+        given = options.input_locations() or (Location(self.bucket.bucket_name, self.keys.inputs),)
         uploaded = (Location(self.uploads, upload.prefix) for upload in uploads(self._job.triggers))
         return (*given, *uploaded)
 
@@ -174,7 +171,7 @@ class Storage(Construct):
 
     def _lifecycle(self, options: Options) -> list[s3.LifecycleRule]:
         """Runs expire, results never do."""
-        runs = f"{self._job.name}/runs/"
+        runs = self.keys.runs
         rules = [
             s3.LifecycleRule(
                 id="runs-expire",
@@ -194,7 +191,7 @@ class Storage(Construct):
                 ),
                 s3.LifecycleRule(
                     id="old-pointers-go",
-                    prefix=f"{self._job.name}/latest",
+                    prefix=self.keys.pointers,
                     noncurrent_version_expiration=Duration.days(OLD_VERSION_DAYS),
                 ),
             ]

@@ -10,7 +10,8 @@ from aws_cdk import aws_events_targets as targets
 from aws_cdk import aws_scheduler as scheduler
 from constructs import Construct
 
-from coordinator.job import Job, OnUpload, Schedule
+from coordinator.job import Job
+from coordinator.triggers import OnUpload, Schedule
 from infra.checks import schedules, uploads
 from infra.names import Names
 from infra.policies import allow, service_role

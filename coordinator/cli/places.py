@@ -6,8 +6,8 @@ from pathlib import Path
 
 from coordinator.errors import InputInvalid
 from coordinator.keys import JOB_NAME, RUN_ID, RunKeys
-from coordinator.store import Store
-from coordinator.store.file import FileStore
+from coordinator.store.file.store import FileStore
+from coordinator.store.ports import Store
 
 S3 = "s3://"
 
@@ -52,7 +52,7 @@ def open_store(output: str) -> Store:
     if not bucket:
         raise InputInvalid(f"{output} names no bucket.")
     try:
-        from coordinator.store.s3 import S3Store, make_client
+        from coordinator.store.s3.store import S3Store, make_client
     except ImportError as error:
         raise InputInvalid("Reading S3 needs boto3: pip install 'fanfold[aws]'.") from error
     return S3Store(bucket, make_client(), prefix)

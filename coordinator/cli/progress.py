@@ -14,12 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from coordinator.cli.sizes import show_bytes, show_seconds
-from coordinator.model import Answer, Note, RunRecord, Stage
+from coordinator.machine.local import Watch
+from coordinator.model import Answer, RunRecord, Stage
+from coordinator.steps.attempts import Again, Answered, Failed, Verdict
 
 LINE_SECONDS = 5.0
 
 
-class Progress:
+class Progress(Watch):
     """Counts what a run tells of itself, and shows it. Use as a context manager."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
@@ -66,8 +68,22 @@ class Progress:
         self.stage_began, self.stage_bytes = self.clock(), 0
         self._say(f"{stage}: {shards} of {total} shards to do (wave {wave})")
 
-    def answered(self, answer: Answer) -> None:
-        """A shard has an entry."""
+    def heard(self, verdict: Verdict) -> None:
+        """A shard has an entry, is tried again, or failed for good in this wave."""
+        if isinstance(verdict, Answered):
+            self._count(verdict.answer)
+        elif isinstance(verdict, Again):
+            self.retries += 1
+            note = verdict.note
+            line = f"{note.stage}: shard {note.shard} is tried again: {note.reason}"
+            self._say(line, always=True)
+        elif isinstance(verdict, Failed):
+            self.failures += 1
+            note = verdict.note
+            line = f"{note.stage}: shard {note.shard} failed: {note.error}: {note.reason}"
+            self._say(line, always=True)
+
+    def _count(self, answer: Answer) -> None:
         self.done += answer.outcome == "done"
         self.shards += answer.outcome == "split"
         self.stage_bytes += answer.bytes_in
@@ -77,18 +93,6 @@ class Progress:
             self.quarantined += answer.quarantined
         if not self._live and self.clock() - self._said >= LINE_SECONDS:
             self._say(f"{self.stage}: {self._counts()}")
-
-    def retried(self, note: Note) -> None:
-        """An attempt failed, and its shard is tried again."""
-        self.retries += 1
-        self._say(f"{note.stage}: shard {note.shard} is tried again: {note.reason}", always=True)
-
-    def failed(self, note: Note) -> None:
-        """A shard failed for good in this wave."""
-        self.failures += 1
-        self._say(
-            f"{note.stage}: shard {note.shard} failed: {note.error}: {note.reason}", always=True
-        )
 
     def publishing(self) -> None:
         """All shards are done."""

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shlex
 import sys
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -19,21 +17,21 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from coordinator import runs
 from coordinator.cli.progress import Progress
 from coordinator.cli.sizes import parse_size, show_bytes, show_seconds
-from coordinator.crew import ProcessCrew
 from coordinator.errors import FanfoldError, InputInvalid
-from coordinator.job import Limits
+from coordinator.ids import new_run_id
 from coordinator.keys import RunKeys, check_run_id
+from coordinator.limits import Limits
 from coordinator.loading import LoadedJob, load_job
-from coordinator.local import Request, run
+from coordinator.machine.crew import ProcessCrew
+from coordinator.machine.local import LocalRun, run
+from coordinator.machine.worker import Setup
 from coordinator.model import Hints, Manifest
-from coordinator.publish import Published
-from coordinator.store import Store
-from coordinator.store.file import FileStore
-from coordinator.store.file_inputs import FileInputs
-from coordinator.worker import Setup
+from coordinator.state import runs
+from coordinator.steps.publish import Published
+from coordinator.store.file.inputs import FileInputs
+from coordinator.store.file.store import FileStore
 
 INTERRUPTED = 130
 
@@ -54,15 +52,6 @@ class Summary:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class NoteDesk:
-    """Where this process writes the notes of shards whose workers died."""
-
-    store: Store
-    keys: RunKeys
-    clock: Callable[[], float]
-
-
 def run_command(
     reference: str,
     patterns: tuple[str, ...],
@@ -79,11 +68,11 @@ def run_command(
     console = Console(stderr=True, highlight=False)
     loaded = load_job(reference)
     job = loaded.job.with_limits(_limits(loaded.job.limits, shard_items))
-    run_id = check_run_id(run_id) if run_id else new_run_id()
+    run_id = check_run_id(run_id) if run_id else new_run_id(datetime.now(UTC))
     count = workers or os.cpu_count() or 1
     store = FileStore(output)
     keys = RunKeys(job.name, run_id)
-    request = Request(
+    asked = LocalRun(
         job=job,
         run_id=run_id,
         patterns=tuple(absolute(pattern) for pattern in patterns),
@@ -95,7 +84,7 @@ def run_command(
         ),
     )
     try:
-        published, before = _run(request, loaded, count, console)
+        published, before = _run(asked, loaded, count, console)
     except KeyboardInterrupt:
         console.print(
             Text(f"Stopped. Take the run up again with:\n  {_again(run_id)}"), soft_wrap=True
@@ -113,36 +102,37 @@ def run_command(
 
 
 def _run(
-    request: Request, loaded: LoadedJob, workers: int, console: Console
+    asked: LocalRun, loaded: LoadedJob, workers: int, console: Console
 ) -> tuple[Published, bool]:
     """Execute the run under its lock; also tells whether it had been published before."""
-    store, job = request.store, request.job
+    store, job = asked.store, asked.job
     if not isinstance(store, FileStore):
         raise InputInvalid("A run on this machine needs a folder as its output.")
-    keys = RunKeys(job.name, request.run_id)
+    keys = RunKeys(job.name, asked.run_id)
     with ExitStack() as stack:
         stack.enter_context(store.hold(keys.run))
         before = runs.exists(store, keys) and runs.read(store, keys).state == "published"
         setup = Setup(
             root=str(store.root),
             job_path=str(loaded.path),
-            run_id=request.run_id,
+            run_id=asked.run_id,
             limits=job.limits,
         )
         crew = stack.enter_context(
             ProcessCrew(
                 setup,
-                NoteDesk(store, keys, request.clock),
+                store,
                 0 if before else workers,
+                clock=asked.clock,
                 splittable=job.splittable,
                 is_cancelled=lambda: _is_cancelled(store, keys),
             )
         )
         progress = stack.enter_context(Progress(console))
-        return run(request, crew, progress), before
+        return run(asked, crew, progress), before
 
 
-def _is_cancelled(store: Store, keys: RunKeys) -> bool:
+def _is_cancelled(store: FileStore, keys: RunKeys) -> bool:
     """Whether `fanfold cancel` has marked the run."""
     return runs.exists(store, keys) and runs.read(store, keys).state == "cancelled"
 
@@ -152,11 +142,6 @@ def _limits(limits: Limits, shard_items: int | None) -> Limits:
     if shard_items is None:
         return limits
     return Limits(**{**limits.model_dump(), "shard_items": shard_items})
-
-
-def new_run_id() -> str:
-    """A run id that sorts by time."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
 
 
 def absolute(pattern: str) -> str:
@@ -222,5 +207,5 @@ def _show(summary: Summary, published: Published, store: FileStore, *, already: 
     if len(summary.results) == 1:
         console.print(Text(summary.results[0]), soft_wrap=True)
     else:
-        where = store.url(f"{published.manifest.job}/results/{summary.run_id}/")
+        where = store.url(RunKeys(published.manifest.job, summary.run_id).results)
         console.print(Text(f"{len(summary.results)} results in {where}"), soft_wrap=True)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 import typer
 
-from coordinator import cleaning, runs
 from coordinator.cli.places import locate, open_store
 from coordinator.cli.sizes import show_bytes
 from coordinator.errors import InputInvalid, RunBusy
+from coordinator.ids import new_owner
 from coordinator.keys import JOB_NAME, RunKeys
-from coordinator.repair import repair
-from coordinator.store import Store
-from coordinator.store.file import FileStore
+from coordinator.state import runs
+from coordinator.store.file.store import FileStore
+from coordinator.store.ports import Store
+from coordinator.upkeep.clean import Cleaned, clean, jobs_in, run_ids
+from coordinator.upkeep.repair import repair
 
 ABANDONED_SECONDS = 86_400.0
 
@@ -37,7 +38,7 @@ def repair_command(run_dir: str) -> None:
     """Set broken entries aside, and say which."""
     store, keys = locate(run_dir)
     with _held(store, keys):
-        removed = repair(store, keys, owner=f"repair-{secrets.token_hex(4)}")
+        removed = repair(store, keys, owner=new_owner("repair"))
     for entry in removed:
         typer.echo(f"{entry.stage} shard {entry.shard}: {entry.reason}")
     if removed:
@@ -54,8 +55,8 @@ def clean_command(output: str, job: str | None, *, dry: bool) -> None:
     if isinstance(store, FileStore) and not dry:
         store.sweep(ABANDONED_SECONDS, time.time())
     objects = size = 0
-    for name in [job] if job else list(_jobs(store)):
-        for run_id in cleaning.run_ids(store, name):
+    for name in [job] if job else list(jobs_in(store)):
+        for run_id in run_ids(store, name):
             cleaned = _clean(store, RunKeys(name, run_id), dry=dry)
             if cleaned is not None:
                 typer.echo(
@@ -66,22 +67,13 @@ def clean_command(output: str, job: str | None, *, dry: bool) -> None:
     typer.echo(f"{objects:,} objects, {show_bytes(size)} {verb}.")
 
 
-def _clean(store: Store, keys: RunKeys, *, dry: bool) -> cleaning.Cleaned | None:
+def _clean(store: Store, keys: RunKeys, *, dry: bool) -> Cleaned | None:
     """Clean one run, unless someone is executing it."""
     try:
         with _held(store, keys):
-            return cleaning.clean(store, keys, now=time.time(), dry=dry)
+            return clean(store, keys, now=time.time(), dry=dry)
     except RunBusy:
         return None
-
-
-def _jobs(store: Store) -> Iterator[str]:
-    """The jobs that have runs in a store, in order."""
-    after = ""
-    while (first := next(iter(store.list("", after=after)), None)) is not None:
-        name = first.key.split("/", 1)[0]
-        yield name
-        after = f"{name}0"  # "0" sorts just behind "/"
 
 
 @contextmanager

@@ -6,10 +6,10 @@ import json
 
 import typer
 
-from coordinator import runs
 from coordinator.cli.places import locate
-from coordinator.publish import read_manifest
-from coordinator.verify import verify
+from coordinator.state import runs
+from coordinator.steps.publish import read_manifest
+from coordinator.upkeep.verify import verify
 
 
 def verify_command(run_dir: str, *, as_json: bool) -> None:

@@ -12,8 +12,8 @@ from typing import NamedTuple, Self, TypeVar
 
 from coordinator.errors import AlreadyExists, Changed, InputChanged, InputInvalid, KeyMissing
 from coordinator.model import File, Pinned
-from coordinator.store import Got, Page, Readable, Stat
 from coordinator.store.globs import compile_glob, compile_step, has_magic
+from coordinator.store.ports import Got, Page, Readable, Stat
 
 _T = TypeVar("_T")
 _Stats = list[Stat]

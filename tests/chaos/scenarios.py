@@ -450,7 +450,7 @@ def _thumbnails() -> Expected:
         blob
         for key, body in PICTURES.items()
         if "no" not in key
-        for blob in job.function(Object(key, len(body), partial(io.BytesIO, body)))
+        for blob in job.function()(Object(key, len(body), partial(io.BytesIO, body)))
     ]
     return Expected(
         {blob.name: blob.body for blob in blobs},

@@ -15,20 +15,21 @@ from typing import Any
 
 import pytest
 
-from coordinator import coverage, ledger, planning, reconcile, runs
-from coordinator import publish as publishing
-from coordinator import waves as waving
-from coordinator import work as working
-from coordinator.attempts import Verdict, attend
 from coordinator.errors import AlreadyExists, OutcomeUnknown
 from coordinator.job import Job
 from coordinator.keys import RunKeys
 from coordinator.model import Answer, Entry, Message, Pointer, RunRecord
-from coordinator.publish import Published
-from coordinator.store import Got, Page, Stat, Store
+from coordinator.rules import decide as deciding
+from coordinator.state import ledger, plans, proof, runs
+from coordinator.steps import merge as merging
+from coordinator.steps import publish as publishing
+from coordinator.steps import reconcile as reconciling
+from coordinator.steps.attempts import Verdict, attend
+from coordinator.steps.publish import Published
+from coordinator.steps.workplace import Workplace
 from coordinator.store.memory import MemoryInputs
-from coordinator.work import Place
-from functions import answers, desk, plan, work
+from coordinator.store.ports import Got, Page, Stat, Store
+from functions import answers, plan, wiring, work
 from functions import publish as publish_function
 from tests.chaos.faults import TAKEN_OVER, Case, all_cases, scenario_named, undisturbed
 from tests.chaos.scenarios import SAME_NAME
@@ -95,7 +96,7 @@ def put_if_absent_is_dropped(patch: Patch) -> None:
 
 
 def the_token_is_answered_before_the_commit(patch: Patch) -> None:
-    def early(place: Place, message: Message, **rest: Any) -> Verdict:
+    def early(place: Workplace, message: Message, **rest: Any) -> Verdict:
         answers.done(message, Answer(shard=message.shard.id, outcome="done"))
         return attend(place, message, **rest)
 
@@ -103,14 +104,14 @@ def the_token_is_answered_before_the_commit(patch: Patch) -> None:
 
 
 def publishing_comes_before_verifying(patch: Patch) -> None:
-    prove = publishing.prove
+    prove = proof.prove
 
     def unverified(store: Store, run: RunRecord) -> Any:
         with pytest.MonkeyPatch.context() as inner:
-            inner.setattr(coverage, "prove", lambda objects, covered: list(covered) and None)
-            inner.setattr(publishing, "missing_leaves", lambda roots, outcomes: iter(()))
-            inner.setattr(publishing, "_check_flow", lambda *arguments: None)
-            inner.setattr(publishing, "_check_names", lambda *arguments: None)
+            inner.setattr(proof, "check_coverage", lambda objects, covered: list(covered) and None)
+            inner.setattr(proof, "missing_leaves", lambda roots, outcomes: iter(()))
+            inner.setattr(proof, "_check_flow", lambda *arguments: None)
+            inner.setattr(proof, "_check_names", lambda *arguments: None)
             return prove(store, run)
 
     def publish_first(store: Store, job: Job, run: RunRecord, *, now: float) -> Published:
@@ -211,7 +212,7 @@ def a_412_is_taken_for_success(patch: Patch) -> None:
 
 
 def a_result_of_ones_own_is_taken_for_anothers(patch: Patch) -> None:
-    patch.setattr(working, "file_at", lambda store, key: None)
+    patch.setattr(merging, "file_at", lambda store, key: None)
 
 
 def a_plan_replaces_the_one_before(patch: Patch) -> None:
@@ -221,18 +222,18 @@ def a_plan_replaces_the_one_before(patch: Patch) -> None:
 
         return runs.change_own(store, run, put)
 
-    patch.setattr(planning, "commit_plan", commit_plan)
+    patch.setattr(plans, "commit", commit_plan)
 
 
 def a_stage_is_closed_before_it_is_complete(patch: Patch) -> None:
-    decide = reconcile.decide
+    decide = deciding.decide
 
     def hasty(facts: Any) -> Any:
         if facts.outcomes:
             facts = dataclasses.replace(facts, roots=0)
         return decide(facts)
 
-    patch.setattr(waving, "decide", hasty)
+    patch.setattr(reconciling, "decide", hasty)
 
 
 def a_living_owner_is_taken_for_dead(patch: Patch) -> None:
@@ -246,7 +247,9 @@ def an_owner_that_was_replaced_goes_on(patch: Patch) -> None:
         lambda store, run, edit: runs.change(store, RunKeys(run.job, run.run_id), edit),
     )
     patch.setattr(
-        desk, "owned_run", lambda ref: runs.read(desk.store(), RunKeys(ref["job"], ref["run_id"]))
+        wiring,
+        "owned_run",
+        lambda ref: runs.read(wiring.store(), RunKeys(ref["job"], ref["run_id"])),
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from coordinator.keys import RunKeys
-from functions import desk, floor, settings
+from functions import settings, telemetry, wiring
 from tests.cloud.harness import Cloud, message_of
 
 FUNCTIONS = ("plan", "reconcile", "work", "bury", "publish")
@@ -23,11 +23,11 @@ def handlers() -> dict[str, Any]:
 def forget_everything() -> None:
     """What a new container knows: nothing. Clients stay: they reach whichever cloud is up, and
     making them costs more than a run."""
-    for cached in (settings.settings, settings.loaded_job, desk.store, desk.inputs):
+    for cached in (settings.settings, settings.loaded_job, wiring.store, wiring.inputs):
         cached.cache_clear()
-    floor.forget()
-    desk.metrics.clear_default_dimensions()
-    desk.metrics.clear_metrics()
+    wiring.forget()
+    telemetry.metrics.clear_default_dimensions()
+    telemetry.metrics.clear_metrics()
 
 
 class Account(Cloud):

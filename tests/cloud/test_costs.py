@@ -1,4 +1,4 @@
-"""What a run asks of AWS, counted; docs/costs.md and coordinator/costs.py say the same."""
+"""What a run asks of AWS, counted; docs/costs.md and coordinator/rules/costs.py say the same."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator import costs
+from coordinator.rules import costs
 from tests.cloud.account import Account
 from tests.cloud.conftest import MakeCloud
 from tests.cloud.harness import PAYLOAD_LIMIT_BYTES
@@ -50,7 +50,7 @@ DISTRIBUTED = Counter({"s3.PutObject": 2, "s3.GetObject": 1})
 @pytest.fixture(autouse=True)
 def _however_long_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A container reads `run.json` anew after half a minute, which is not to be counted here."""
-    monkeypatch.setattr("functions.floor.FRESH_SECONDS", float("inf"))
+    monkeypatch.setattr("functions.wiring.FRESH_SECONDS", float("inf"))
 
 
 def asked(cloud: Account) -> Counter[str]:
@@ -145,7 +145,7 @@ def test_the_document_says_what_the_constants_say() -> None:
     assert f"| **together** | | | **${shards * costs.OVERHEAD_A_SHARD:.3f}** |" in text
     assert f"dollars = {costs.OVERHEAD_A_SHARD:.7f} × shards" in text
     assert f"${costs.worker_dollars(1.0, 1769):.7f}" in text
-    example = shards * costs.shard_dollars(10.0, 1769)
+    example = costs.shards_dollars(shards, 10.0 * shards, 1769)
     assert f"**${example:.2f}**" in text
     for name, count in FIXED.items():
         assert f"| `{name}` | {count} |" in text

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from coordinator import ledger
 from coordinator.errors import Fate
 from coordinator.keys import RunKeys
 from coordinator.model import Note
-from functions import desk
+from coordinator.state import notes
+from functions import wiring
 from tests.cloud.account import FUNCTIONS, Account
 from tests.cloud.conftest import MakeCloud
 
@@ -97,7 +97,7 @@ def died_twice(cloud: Account) -> None:
         fate=Fate.RETRY,
         at=1795237203.0,
     )
-    ledger.write_note(desk.store(), keys, mark)
+    notes.write_note(wiring.store(), keys, mark)
 
 
 def split(cloud: Account) -> None:
@@ -232,7 +232,8 @@ ROWS = {
 
 @pytest.fixture
 def cloud(make_cloud: MakeCloud, monkeypatch: pytest.MonkeyPatch) -> Account:
-    monkeypatch.setattr(desk, "new_attempt", lambda: "5f0c6e1d2b7a4938")
+    for minted in ("plan.new_draft", "reconcile.new_draft", "work.new_attempt"):
+        monkeypatch.setattr(f"functions.{minted}", lambda: "5f0c6e1d2b7a4938")
     return make_cloud("wordcount", bucket=BUCKET)
 
 

@@ -12,7 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from coordinator.testing import run_job
-from functions import floor
+from functions import wiring
 from tests.cloud.account import Account, forget_everything
 from tests.cloud.conftest import JOBS, MakeCloud
 from tests.cloud.harness import ApiCall, about_shard, key_contains
@@ -35,7 +35,7 @@ def upper(inputs: dict[str, bytes]) -> bytes:
 def fan_out(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways of sending shards out."""
     if request.param == "distributed":
-        monkeypatch.setattr("functions.reconcile.MOST_INLINE", 0)
+        monkeypatch.setattr("functions.reconcile.INLINE_ITEMS", 0)
     return str(request.param)
 
 
@@ -348,7 +348,7 @@ def test_a_message_of_a_run_that_is_gone_is_dropped(
     late = cloud.faults.deliver_twice(late=True, match=about_shard("0"))
     assert cloud.run(RUN).succeeded
     cloud.s3.delete_object(Bucket=cloud.bucket, Key=cloud.keys("r1").run)
-    floor.forget()
+    wiring.forget()
     if buried:
         (event, *_) = cloud.records.events("work")
         cloud.sqs.send_message(

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from functions import desk
+from functions import telemetry
 from tests.cloud.account import FUNCTIONS, Account
 from tests.cloud.conftest import MakeCloud
 from tests.cloud.harness import about_shard, key_contains
@@ -53,7 +53,7 @@ def test_a_function_that_is_not_configured_says_so(
 @pytest.fixture
 def log() -> Iterator[io.StringIO]:
     """What the functions log."""
-    handler: Any = desk.logger.registered_handler
+    handler: Any = telemetry.logger.registered_handler
     stream = io.StringIO()
     before = handler.setStream(stream)
     yield stream

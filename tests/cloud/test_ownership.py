@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from coordinator import runs
-from functions import desk
+from coordinator.state import runs
+from functions import wiring
 from tests.cloud.account import Account
 from tests.cloud.conftest import MakeCloud
 from tests.cloud.harness import Hold
@@ -201,7 +201,7 @@ def test_a_cancelled_run_stops_and_is_taken_up_by_the_same_run_id(cloud: Account
     first = cloud.start(RUN, name="first")
     held.wait_reached()
     cloud.until(lambda: cloud.records.api_counts("states")["sqs.SendMessage"] == 4)
-    runs.cancel(desk.store(), cloud.keys("r1"))
+    runs.cancel(wiring.store(), cloud.keys("r1"))
     held.release()
     ended = cloud.wait(first)
     assert (ended.status, ended.error) == ("FAILED", "RunCancelled")

@@ -12,13 +12,15 @@ from typing import Any
 
 import pytest
 
-from coordinator import attempts, ledger, runs
 from coordinator.errors import AttemptFailed
 from coordinator.keys import RunKeys
 from coordinator.model import Entry, Message, Note, Receipt, ShardRef
-from coordinator.planning import read_snapshot
+from coordinator.state import ledger, runs
+from coordinator.state.snapshots import read_snapshot
+from coordinator.steps import attempts
+from coordinator.steps.workplace import RunPlace
 from coordinator.store.memory import MemoryInputs, MemoryStore
-from functions import desk, plan
+from functions import plan, wiring
 from tests.cloud.account import Account, forget_everything, handlers
 from tests.cloud.harness import PAYLOAD_LIMIT_BYTES, LambdaContext, size_bytes
 from tests.cloud.test_faults import lines
@@ -68,8 +70,8 @@ def machine(
     monkeypatch.setenv("POWERTOOLS_METRICS_DISABLED", "true")
     inputs = {f"s3://{BUCKET}/words/inputs/big.txt": b"a\n" * SHARDS}
     forget_everything()
-    monkeypatch.setattr(desk, "store", lambda: store)
-    monkeypatch.setattr(desk, "inputs", lambda: MemoryInputs(inputs))
+    monkeypatch.setattr(wiring, "store", lambda: store)
+    monkeypatch.setattr(wiring, "inputs", lambda: MemoryInputs(inputs))
     yield Machine()
     monkeypatch.undo()
     forget_everything()
@@ -117,7 +119,7 @@ def test_no_payload_grows_with_ten_thousand_failed_children(
     machine: Machine, store: MemoryStore
 ) -> None:
     state = machine.send("reconcile", state=planned(machine))
-    place = _Desk(store)
+    place = RunPlace(store, runs.read(store, KEYS), lambda: 0.0)
     for wave in (1, 2):
         sent = items(store, state)
         assert len(sent) == SHARDS
@@ -137,19 +139,6 @@ def test_no_payload_grows_with_ten_thousand_failed_children(
     assert machine.largest < PAYLOAD_LIMIT_BYTES / 16
 
 
-class _Desk:
-    """Where notes are written."""
-
-    keys = KEYS
-
-    def __init__(self, store: MemoryStore) -> None:
-        self.store = store
-
-    @staticmethod
-    def clock() -> float:
-        return 0.0
-
-
 @pytest.mark.parametrize("pages", [1, 2, 100])
 def test_a_listing_over_several_invocations_gives_the_same_plan(
     make_cloud: Any, write_job: Any, pages: int
@@ -158,14 +147,14 @@ def test_a_listing_over_several_invocations_gives_the_same_plan(
     cloud.give(lines(7))
     with pytest.MonkeyPatch.context() as small:
         small.setattr(plan, "PAGES_AN_INVOCATION", pages)
-        desk.inputs()._page_size = 2
+        wiring.inputs()._page_size = 2
         assert cloud.run({"run_id": "r1"}).succeeded
 
     assert cloud.records.count("plan") == max(-(-4 // pages), 1)
-    record = runs.read(desk.store(), cloud.keys("r1"))
+    record = runs.read(wiring.store(), cloud.keys("r1"))
     snapshot = record.plans["map"].snapshot
     assert snapshot is not None
-    keys = [pinned.key for pinned in read_snapshot(desk.store(), snapshot)]
+    keys = [pinned.key for pinned in read_snapshot(wiring.store(), snapshot)]
     assert keys == [f"s3://{cloud.bucket}/words/inputs/{name}" for name in sorted(lines(7))]
     assert record.listing is None
     assert record.plans["map"].plan.sha256 == plan_in_one_go(cloud)
@@ -178,7 +167,7 @@ def test_a_continued_listing_that_dies_goes_on_where_it_was(
     cloud.give(lines(7))
     with pytest.MonkeyPatch.context() as small:
         small.setattr(plan, "PAGES_AN_INVOCATION", 1)
-        desk.inputs()._page_size = 2
+        wiring.inputs()._page_size = 2
         cloud.faults.crash("plan", nth={2, 4}, after=True)
         assert cloud.run({"run_id": "r1"}).succeeded
     cloud.faults.clear()
@@ -188,7 +177,7 @@ def test_a_continued_listing_that_dies_goes_on_where_it_was(
 
 def plan_in_one_go(cloud: Account) -> str:
     """The digest of the plan of another run over the same inputs, listed by one invocation."""
-    desk.inputs.cache_clear()
+    wiring.inputs.cache_clear()
     cloud.records.reset()
     assert cloud.run({"run_id": "whole"}).succeeded
     assert cloud.records.count("plan") == 1

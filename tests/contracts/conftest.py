@@ -12,10 +12,10 @@ from botocore.awsrequest import AWSResponse
 from moto import mock_aws
 from moto.core.botocore_stubber import BotocoreStubber
 
-from coordinator.store import Store
-from coordinator.store.file import FileStore
+from coordinator.store.file.store import FileStore
 from coordinator.store.memory import MemoryStore
-from coordinator.store.s3 import S3Store
+from coordinator.store.ports import Store
+from coordinator.store.s3.store import S3Store
 from tests.contracts.faults import Faults, new_bucket, new_client, no_sleep
 from tests.contracts.rooms import FileRoom, MemoryRoom, Room, S3Room
 

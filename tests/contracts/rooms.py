@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from coordinator.store import Inputs
-from coordinator.store.file_inputs import FileInputs
+from coordinator.store.file.inputs import FileInputs
 from coordinator.store.memory import MemoryInputs
-from coordinator.store.s3_inputs import S3Inputs
+from coordinator.store.ports import Inputs
+from coordinator.store.s3.inputs import S3Inputs
 from tests.contracts.faults import new_bucket, no_sleep
 
 if TYPE_CHECKING:

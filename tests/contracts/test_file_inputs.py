@@ -15,7 +15,7 @@ import pytest
 
 from coordinator.errors import InputChanged, InputInvalid, InputUnreadable
 from coordinator.model import Pinned
-from coordinator.store.file_inputs import FileInputs
+from coordinator.store.file.inputs import FileInputs
 
 
 @pytest.fixture

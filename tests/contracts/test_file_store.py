@@ -23,7 +23,7 @@ from coordinator.errors import (
     RunBusy,
     StoreUnavailable,
 )
-from coordinator.store.file import FileStore
+from coordinator.store.file.store import FileStore
 
 ROOT = Path(__file__).parents[2]
 
@@ -77,7 +77,7 @@ def keys(store: FileStore) -> list[str]:
 
 def start(script: str, *arguments: object) -> subprocess.Popen[str]:
     """Another Python that runs a script with `store`, on the directory that is its argument."""
-    head = "import os, sys; from coordinator.store.file import FileStore; "
+    head = "import os, sys; from coordinator.store.file.store import FileStore; "
     head += "store = FileStore(sys.argv[1])\n"
     return subprocess.Popen(
         [sys.executable, "-c", head + script, *map(str, arguments)],

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from coordinator.errors import InputChanged
 from coordinator.model import Pinned
-from coordinator.store import Inputs
+from coordinator.store.ports import Inputs
 from tests.contracts.rooms import Room
 
 

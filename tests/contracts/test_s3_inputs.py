@@ -10,7 +10,7 @@ import pytest
 
 from coordinator.errors import InputChanged, InputInvalid, InputUnreadable, StoreUnavailable
 from coordinator.model import Pinned
-from coordinator.store.s3_inputs import BEYOND_BYTES, S3Inputs
+from coordinator.store.s3.inputs import BEYOND_BYTES, S3Inputs
 from tests.contracts.faults import Faults, break_off, no_sleep, refusal
 
 if TYPE_CHECKING:

@@ -27,10 +27,11 @@ from coordinator.errors import (
     OutputUnwritable,
     StoreUnavailable,
 )
-from coordinator.store import s3, s3_streams
-from coordinator.store.s3 import S3Store, make_client
-from coordinator.store.s3_requests import full_jitter
-from coordinator.store.s3_streams import PartWriter, UploadedPart
+from coordinator.store.s3 import store as s3
+from coordinator.store.s3 import transfers as s3_streams
+from coordinator.store.s3.requests import full_jitter, make_client
+from coordinator.store.s3.store import S3Store
+from coordinator.store.s3.transfers import PartWriter, UploadedPart
 from tests.contracts.faults import Answer, Faults, break_off, new_client, no_sleep, refusal
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from coordinator.errors import AlreadyExists, Changed, KeyMissing
 from coordinator.model import File
-from coordinator.store import Store
+from coordinator.store.ports import Store
 
 on_one_store = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -7,10 +7,10 @@ import pytest
 
 from coordinator import Job, Lines, RetryableError
 from coordinator.errors import ShardsFailed
-from coordinator.local import Request, run
+from coordinator.machine.local import LocalRun, Watch, run
 from coordinator.model import Hints
 from coordinator.store.memory import MemoryInputs, MemoryStore
-from coordinator.testing import InlineCrew, Quiet
+from coordinator.testing import InlineCrew
 
 
 def test_the_same_run_id_does_only_what_is_missing() -> None:
@@ -33,7 +33,7 @@ def test_the_same_run_id_does_only_what_is_missing() -> None:
     store = MemoryStore()
     inputs = MemoryInputs({"one": b"one\n", "two": b"two\n", "z-three": b"three\n"})
     crew = InlineCrew(job, store, inputs, clock)
-    request = Request(
+    request = LocalRun(
         job=job,
         run_id="monday",
         patterns=("*",),
@@ -43,12 +43,12 @@ def test_the_same_run_id_does_only_what_is_missing() -> None:
         hints=Hints(shard_bytes=4, billed=False),
     )
     with pytest.raises(ShardsFailed, match="The service is down"):
-        run(request, crew, Quiet())
+        run(request, crew, Watch())
     assert {"one", "two"} < set(mapped)
 
     service_is_down = False
     mapped.clear()
-    published = run(request, crew, Quiet())
+    published = run(request, crew, Watch())
 
     assert mapped == ["three"]
     assert store.get(published.manifest.results[0].key).body == b'"one"\n"two"\n"three"\n'

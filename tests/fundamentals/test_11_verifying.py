@@ -5,10 +5,10 @@ from itertools import count
 
 from coordinator import Job, Lines
 from coordinator.keys import RunKeys
-from coordinator.local import Request, run
+from coordinator.machine.local import LocalRun, Watch, run
 from coordinator.store.memory import MemoryInputs, MemoryStore
-from coordinator.testing import InlineCrew, Quiet
-from coordinator.verify import Finding, verify
+from coordinator.testing import InlineCrew
+from coordinator.upkeep.verify import Finding, verify
 
 
 def test_any_damage_is_found_and_its_place_is_named() -> None:
@@ -24,10 +24,10 @@ def test_any_damage_is_found_and_its_place_is_named() -> None:
         return float(next(seconds))
 
     store, inputs = MemoryStore(), MemoryInputs({"a.txt": b"one\ntwo\n"})
-    request = Request(
+    request = LocalRun(
         job=job, run_id="monday", patterns=("*",), store=store, inputs=inputs, clock=clock
     )
-    run(request, InlineCrew(job, store, inputs, clock), Quiet())
+    run(request, InlineCrew(job, store, inputs, clock), Watch())
     keys = RunKeys("copy", "monday")
 
     assert list(verify(store, keys)) == []

@@ -17,8 +17,8 @@ from aws_cdk import App
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk.assertions import Template
 
-from coordinator.job import OnUpload, Schedule
 from coordinator.loading import LoadedJob, job_names, load_job
+from coordinator.triggers import OnUpload, Schedule
 from infra.app import FLAGS, build
 from infra.bundling import job_module
 from infra.job_stack import JobStack

@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from coordinator.errors import InputInvalid, JobInvalid
-from coordinator.job import Job, Limits, Lines, OnUpload, Schedule
+from coordinator.formats.lines import Lines
+from coordinator.job import Job
 from coordinator.keys import JOB_NAME
+from coordinator.limits import Limits
+from coordinator.triggers import OnUpload, Schedule
 from infra.checks import Deployed, check_job, check_together
 from infra.names import longest_job_name
 from infra.options import Options, read_options, read_request

@@ -82,7 +82,7 @@ def observed(
         monkeypatch.setenv("FANFOLD_JOB_MODULE", str(path))
         monkeypatch.setenv("POWERTOOLS_TRACE_DISABLED", "true")
         monkeypatch.setenv("POWERTOOLS_METRICS_DISABLED", "true")
-        monkeypatch.setattr("functions.reconcile.MOST_INLINE", 1)
+        monkeypatch.setattr("functions.reconcile.INLINE_ITEMS", 1)
         forget_everything()
         with recorded() as calls:
             let_everything_happen(cloud)

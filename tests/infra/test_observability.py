@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from coordinator.job import Job, Lines, Schedule
+from coordinator.formats.lines import Lines
+from coordinator.job import Job
+from coordinator.triggers import Schedule
 from infra.alarms import longest_silence_hours
 from tests.infra.conftest import REPOSITORY, Synthesised
 

@@ -10,7 +10,7 @@ from aws_cdk import App, Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk.assertions import Match
 
-from coordinator.runs import RUN_DAYS
+from coordinator.state.runs import RUN_DAYS
 from infra.app import FLAGS, build
 from infra.state_machine import definition
 from tests.infra.conftest import KEY_ARN, Synthesised, empty_code, write_jobs

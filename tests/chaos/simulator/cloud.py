@@ -18,11 +18,12 @@ from unittest import mock
 
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from coordinator import runs
 from coordinator.errors import FanfoldError
 from coordinator.keys import RunKeys
 from coordinator.loading import LoadedJob, load_job
-from functions import bury, desk, floor, pace, plan, publish, reconcile, settings, work
+from coordinator.rules.pacing import Pace
+from coordinator.state import runs
+from functions import bury, plan, publish, reconcile, settings, telemetry, wiring, work
 from tests.chaos.simulator import hurt
 from tests.chaos.simulator.machine import Done, Execution, Failed, Token
 from tests.chaos.simulator.queue import VISIBILITY_GRACE_SECONDS, Letter, Queue
@@ -62,18 +63,17 @@ class Request:
         }
 
 
-class EarlyPace(pace.Pace):
+class EarlyPace(Pace):
     """The functions' own guard on the world's clock, which may also trip after some records."""
 
     records: int | None = None
 
-    @property
     def tripped(self) -> bool:
         if self.records is not None:
             self.records -= 1
             if self.records < 0:
                 return True
-        return super().tripped
+        return super().tripped()
 
 
 class Cloud:
@@ -252,12 +252,14 @@ class Cloud:
 
     def _enter_container(self, container: dict[Any, Any]) -> None:
         """What a container remembers is its own."""
-        floor._seen = container
+        wiring._seen = container
 
-    def new_attempt(self) -> str:
+    def new_id(self) -> str:
         return f"{next(self._attempts):016x}"
 
-    def make_guard(self, remaining: float, look: Callable[[float], bool]) -> EarlyPace:
+    def make_guard(
+        self, remaining: float, look: Callable[[float], bool], clock: Callable[[], float]
+    ) -> EarlyPace:
         """The guard of one invocation of Work."""
         guard = EarlyPace(remaining, look, clock=lambda: self.world.now)
         guard.records = self._stops_after(next(self._guards))
@@ -325,23 +327,25 @@ class Cloud:
             "settings": lambda: _SETTINGS,
         }
         replaced: list[tuple[Any, str, Any]] = [
-            (desk, "store", lambda: self.store),
-            (desk, "inputs", lambda: self.inputs),
-            (desk, "states", lambda: self),
-            (desk, "sqs", lambda: self),
-            (desk, "now", lambda: self.world.now),
-            (desk, "new_attempt", self.new_attempt),
-            (desk, "logger", _SILENT),
-            (desk, "metrics", _SILENT),
-            (desk, "count", _SILENT),
-            (desk, "count_by_reason", _SILENT),
+            (wiring, "store", lambda: self.store),
+            (wiring, "inputs", lambda: self.inputs),
+            (wiring, "states", lambda: self),
+            (wiring, "sqs", lambda: self),
+            (wiring, "now", lambda: self.world.now),
+            (telemetry, "logger", _SILENT),
+            (telemetry, "metrics", _SILENT),
+            (telemetry, "count", _SILENT),
+            (telemetry, "count_by_reason", _SILENT),
+            (plan, "new_draft", self.new_id),
+            (reconcile, "new_draft", self.new_id),
+            (work, "new_attempt", self.new_id),
             (work, "Pace", self.make_guard),
             (work, "random", self._random),
-            (floor, "_seen", {}),
-            (reconcile, "MOST_INLINE", self._most_inline),
+            (wiring, "_seen", {}),
+            (reconcile, "INLINE_ITEMS", self._most_inline),
             (plan, "PAGES_AN_INVOCATION", self._pages_an_invocation),
         ]
-        for module in (*MODULES.values(), desk, floor):
+        for module in (*MODULES.values(), wiring):
             replaced += [(module, name, ours[name]) for name in ours if hasattr(module, name)]
         patches = [mock.patch.object(*patch) for patch in replaced]
         for patch in patches:

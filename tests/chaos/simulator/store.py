@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from coordinator.errors import AlreadyExists, FanfoldError, OutcomeUnknown, StoreUnavailable
 from coordinator.model import Pinned
-from coordinator.store import Page, Readable, Stat
 from coordinator.store.memory import MemoryInputs, MemoryStore
+from coordinator.store.ports import Page, Readable, Stat
 from tests.chaos.simulator.world import Trouble, World
 
 _T = TypeVar("_T")

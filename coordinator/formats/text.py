@@ -1,0 +1,32 @@
+"""Text: a sink of lines of UTF-8."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic.dataclasses import dataclass
+
+from coordinator.errors import OutputInvalid
+from coordinator.formats.base import STRICT, Encode, Sink
+
+
+@dataclass(frozen=True, config=STRICT)
+class Text(Sink):
+    """Sink: every output record is a `str`, written as one line of UTF-8."""
+
+    extension: ClassVar[str] = "txt"
+
+    def encoder(self) -> Encode:
+        return encode_text_line
+
+    def decode(self, body: bytes) -> list[Any]:
+        return body.decode().split("\n")[:-1]
+
+
+def encode_text_line(record: object) -> bytes:
+    """One output record of a Text sink."""
+    if not isinstance(record, str):
+        raise OutputInvalid(f"A Text sink takes str, not {type(record).__name__}.")
+    if "\n" in record:
+        raise ValueError("an output line of a Text sink holds a newline")
+    return record.encode() + b"\n"

@@ -1,0 +1,1 @@
+"""Pure decisions: facts in, one answer out; no I/O, no clock."""

@@ -1,0 +1,91 @@
+"""Pacing: when a shard has to stop, is far behind, or is tried again, and into how many pieces
+what is left of it is cut. Pure: clocks and random numbers come in as arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import median
+
+SKEW_FACTOR = 4.0
+SKEW_SHARE_DONE = 0.5
+FEWEST_CHILDREN = 4
+MOST_CHILDREN = 100
+
+# From this receive on an attempt says that it begins; so many that ended with nothing at all, and
+# the shard has killed its workers. Receives alone prove nothing: a throttle uses them up too.
+MARKED_RECEIVES = 2
+KILLED_ATTEMPTS = 2
+
+BACKOFF_SECONDS = 1.0
+BACKOFF_MOST_SECONDS = 300.0
+
+RESERVE_SHARE = 0.2
+RESERVE_SECONDS_MOST = 60.0
+LOOK_SECONDS = 60.0
+
+
+def is_skewed(
+    elapsed_seconds: float, seconds_of_done: Sequence[float], done: int, shards: int
+) -> bool:
+    """Whether a shard that has run so long holds up its stage: most of the others are done, and
+    it has taken several times their median.
+
+    Args:
+        seconds_of_done: how long some of the shards took that are done.
+        done, shards: how many are done, of how many.
+    """
+    if not seconds_of_done or done < shards * SKEW_SHARE_DONE:
+        return False
+    return elapsed_seconds > SKEW_FACTOR * median(seconds_of_done)
+
+
+def pieces(done_bytes: int, rest_bytes: int) -> int:
+    """How many children the rest of a shard becomes: so many that each takes about half as long as
+    the finished prefix did, and a few at least, because what is slow may lie in the rest."""
+    if done_bytes <= 0:
+        return MOST_CHILDREN
+    return max(FEWEST_CHILDREN, min(MOST_CHILDREN, -(-2 * rest_bytes // done_bytes)))
+
+
+def backoff_seconds(receives: int, jitter: float) -> float:
+    """Exponential backoff with full jitter.
+
+    Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+    """
+    return float(jitter * min(BACKOFF_MOST_SECONDS, BACKOFF_SECONDS * 2 ** min(receives, 16)))
+
+
+class Pace:
+    """The guard of a shard in a function that ends; see `workplace.Guard`.
+
+    It trips once all but a reserve of the function's time is used up: a fifth of it, at most a
+    minute, enough to finish a record, upload the part and commit. Once a minute it looks around:
+    only a shard that has run for a minute costs these requests.
+    """
+
+    def __init__(
+        self,
+        remaining_seconds: float,
+        look: Callable[[float], bool],
+        clock: Callable[[], float],
+    ) -> None:
+        reserve = min(remaining_seconds * RESERVE_SHARE, RESERVE_SECONDS_MOST)
+        self._clock = clock
+        self._look = look
+        self._began = clock()
+        self._ends = self._began + remaining_seconds - reserve
+        self._next_look = self._began + LOOK_SECONDS
+
+    def tripped(self) -> bool:
+        """Whether it is time to stop.
+
+        Raises:
+            RunCancelled, Superseded: the shard's work is not wanted any more.
+        """
+        now = self._clock()
+        if now >= self._next_look:
+            self._next_look = now + LOOK_SECONDS
+            if self._look(now - self._began):
+                self._ends = now
+        return now >= self._ends

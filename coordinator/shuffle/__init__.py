@@ -1,0 +1,1 @@
+"""Keyed values on their way from map to reduce."""

@@ -1,0 +1,247 @@
+"""`run.json`: claiming a run, owning it, and changing it by compare-and-swap.
+
+Whoever holds the epoch owns the run. A duplicate trigger finds a living owner and stops; where
+the owner has ended, a new one takes over with the next epoch, and the old one is fenced off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from coordinator.errors import (
+    AlreadyExists,
+    Changed,
+    KeyMissing,
+    OutcomeUnknown,
+    RunBusy,
+    RunExpired,
+    RunMismatch,
+    Superseded,
+)
+from coordinator.keys import RunKeys
+from coordinator.model import Hints, LastPass, RunRecord, Tenure
+from coordinator.store.ports import Store
+
+RUN_DAYS = 30
+DAY_SECONDS = 86_400.0
+_CAS_TRIES = 20
+NO_HINTS = Hints()
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Who wants which run, and what it would be pinned to if it is new.
+
+    `waves` is what a new run's first tenure has; every later one has one more wave.
+    """
+
+    keys: RunKeys
+    owner: str
+    declaration: dict[str, Any]
+    inputs: tuple[str, ...]
+    logical_time: float
+    waves: int
+    hints: Hints = NO_HINTS
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    source_key: str | None = None
+
+
+def read(store: Store, keys: RunKeys) -> RunRecord:
+    """The run's record.
+
+    Raises:
+        KeyMissing: there is no such run.
+    """
+    return RunRecord.decode(store.get(keys.run).body, where=store.url(keys.run))
+
+
+def claim(store: Store, wanted: Claim, *, now: float, is_live: Callable[[str], bool]) -> RunRecord:
+    """Begin a run, go on with one's own, or take over one whose owner has ended.
+
+    A published run is given as it is: there is nothing left to own.
+
+    Raises:
+        RunBusy: its owner is alive.
+        RunMismatch: the run id is another job's, declaration's or input list's.
+        RunExpired: it is too old to be taken up.
+        OutcomeUnknown: nothing was claimed; try again.
+    """
+    keys = wanted.keys
+    fresh = RunRecord(
+        job=keys.job,
+        run_id=keys.run_id,
+        created=now,
+        logical_time=wanted.logical_time,
+        owner=wanted.owner,
+        declaration=wanted.declaration,
+        inputs=wanted.inputs,
+        source_key=wanted.source_key,
+        hints=wanted.hints,
+        limits=dict(wanted.limits),
+        tenure=Tenure(after=0, waves=wanted.waves),
+    )
+    try:
+        store.create(keys.run, fresh.encode())
+    except AlreadyExists:
+        pass
+    except OutcomeUnknown:
+        if not exists(store, keys):
+            raise
+    else:
+        return fresh
+
+    def take_over(found: RunRecord) -> RunRecord:
+        check_same(found, wanted, store)
+        if found.state == "published" or found.owner == wanted.owner:
+            return found
+        if is_live(found.owner):
+            raise RunBusy(
+                f"Run {keys.run_id} of job {keys.job} is being executed by {found.owner}. "
+                "Wait for it to end, or stop it first."
+            )
+        check_age(found, now)
+        return found.model_copy(
+            update={
+                "owner": wanted.owner,
+                "limits": dict(wanted.limits),
+                "epoch": found.epoch + 1,
+                "state": "running" if "map" in found.plans else "planning",
+                "tenure": Tenure(after=found.wave, waves=1),
+                "progress": LastPass(),
+            }
+        )
+
+    return change(store, keys, take_over)
+
+
+def check_same(found: RunRecord, wanted: Claim, store: Store) -> None:
+    """Refuse to take up a run that was pinned to something else.
+
+    Raises:
+        RunMismatch: it was.
+    """
+    where = f"Run {wanted.keys.run_id} in {store.url(wanted.keys.root)}"
+    if found.declaration != wanted.declaration:
+        differing = sorted(
+            name
+            for name in {*found.declaration, *wanted.declaration}
+            if found.declaration.get(name) != wanted.declaration.get(name)
+        )
+        raise RunMismatch(
+            f"{where} was begun with another declaration (differing: {', '.join(differing)}). "
+            "Take a new run id, or restore the job as it was."
+        )
+    if found.inputs != wanted.inputs:
+        raise RunMismatch(
+            f"{where} was begun over other inputs ({', '.join(found.inputs[:3])}). "
+            "Take a new run id, or give the same inputs."
+        )
+    if wanted.hints.shard_bytes not in (None, found.hints.shard_bytes):
+        raise RunMismatch(
+            f"{where} was begun with another shard size. Take a new run id, or leave it out."
+        )
+
+
+def check_age(found: RunRecord, now: float) -> None:
+    """Refuse a run so old that its parts may be expiring.
+
+    Raises:
+        RunExpired: it is.
+    """
+    if now - found.created > (RUN_DAYS - 1) * DAY_SECONDS:
+        raise RunExpired(
+            f"Run {found.run_id} of job {found.job} began more than {RUN_DAYS - 1} days ago and its "
+            "parts may be gone. Start a new run id."
+        )
+
+
+def change(store: Store, keys: RunKeys, edit: Callable[[RunRecord], RunRecord]) -> RunRecord:
+    """Change `run.json` by compare-and-swap; `edit` is asked again when someone else was faster.
+
+    Raises:
+        KeyMissing: there is no such run.
+        Changed: others were faster every time.
+    """
+    for _ in range(_CAS_TRIES):
+        got = store.get(keys.run)
+        before = RunRecord.decode(got.body, where=store.url(keys.run))
+        after = edit(before)
+        if after == before:
+            return before
+        try:
+            store.replace(keys.run, after.encode(), got.tag)
+        except Changed:
+            continue
+        except OutcomeUnknown:
+            if store.get(keys.run).body != after.encode():
+                continue
+        return after
+    raise Changed(f"{store.url(keys.run)} kept changing; try again.")
+
+
+def change_own(store: Store, run: RunRecord, edit: Callable[[RunRecord], RunRecord]) -> RunRecord:
+    """`change`, for the run's owner only. An owner that is given the run anew keeps its name.
+
+    Raises:
+        Superseded: another owner has taken over.
+    """
+    keys = RunKeys(run.job, run.run_id)
+
+    def guarded(found: RunRecord) -> RunRecord:
+        if found.owner != run.owner:
+            raise Superseded(
+                f"Run {run.run_id} of job {run.job} now belongs to {found.owner} "
+                f"(epoch {found.epoch}); this one, of epoch {run.epoch}, ends."
+            )
+        return edit(found)
+
+    return change(store, keys, guarded)
+
+
+def find(store: Store, keys: RunKeys) -> RunRecord | None:
+    """The run's record, if there is such a run."""
+    try:
+        return read(store, keys)
+    except KeyMissing:
+        return None
+
+
+def exists(store: Store, keys: RunKeys) -> bool:
+    """Whether there is such a run."""
+    try:
+        store.get(keys.run)
+    except KeyMissing:
+        return False
+    return True
+
+
+def read_owned(store: Store, keys: RunKeys, owner: str) -> RunRecord:
+    """The run's record, for its owner only.
+
+    Raises:
+        Superseded: it belongs to another by now.
+    """
+    run = read(store, keys)
+    if run.owner != owner:
+        raise Superseded(
+            f"Run {run.run_id} of job {run.job} now belongs to {run.owner} (epoch {run.epoch})."
+        )
+    return run
+
+
+def cancel(store: Store, keys: RunKeys) -> RunRecord:
+    """Mark a run as cancelled: workers stop, messages of its epoch are dropped, the ledger stays.
+    Taking it up again begins a new epoch.
+
+    Raises:
+        KeyMissing: there is no such run.
+    """
+
+    def mark(found: RunRecord) -> RunRecord:
+        if found.state == "published":
+            return found
+        return found.model_copy(update={"state": "cancelled"})
+
+    return change(store, keys, mark)

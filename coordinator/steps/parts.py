@@ -1,0 +1,138 @@
+"""The outputs of one map attempt on their way into the store: encoded as they come, or scattered
+by key, to a part; what was refused to a quarantine file.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from coordinator.formats.base import Encode
+from coordinator.formats.jsonlines import encode_json
+from coordinator.model import File, Part
+from coordinator.rules.sharding import partitions
+from coordinator.shuffle.scatter import Scatter
+from coordinator.steps.workplace import Workplace
+from coordinator.store.ports import Writer
+
+
+class Outlet(Protocol):
+    """Where outputs go: `take` those of one record, all or none; `settle` all taken so far.
+
+    `settle` gives the records that turned out to have no encoding, by their number since the
+    last time, and why.
+    """
+
+    def take(self, outputs: Iterable[Any], /) -> None: ...
+
+    def settle(self) -> list[tuple[int, Exception]]: ...
+
+
+class MapParts:
+    """What a map attempt writes. Use as a context manager: what is not closed is not there.
+
+    `outlet` takes the outputs of the map, `refuse` its quarantined records.
+    """
+
+    def __init__(self, place: Workplace, shard: str, attempt: str) -> None:
+        self.place = place
+        self.shard = shard
+        self.attempt = attempt
+        self._files = ExitStack()
+        self._part: Writer | None = None
+        self._quarantine: Writer | None = None
+        self._encoded = Encoded(place.job.sink.encoder(), self._write)
+        self._scatter: Scatter | None = None
+        if place.job.keyed:
+            limits = place.job.limits
+            self._scatter = self._files.enter_context(
+                Scatter(
+                    partitions(place.run.plans["map"].bytes, limits),
+                    place.job.combine_function,
+                    limits.buffer_bytes,
+                )
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._files.__exit__(kind, error, trace)
+
+    @property
+    def outlet(self) -> Outlet:
+        return self._encoded if self._scatter is None else self._scatter
+
+    def refuse(self, key: str, offset: int, number: int | None, reason: str) -> None:
+        """Quarantine a record: where it lies and why, nothing of its contents."""
+        if self._quarantine is None:
+            name = self.place.keys.quarantine("map", self.shard, self.attempt)
+            self._quarantine = self._files.enter_context(self.place.store.writer(name))
+        line = {"key": key, "offset": offset, "record": number, "reason": reason}
+        if number is None:
+            del line["record"]
+        self._quarantine.write(encode_json(line) + b"\n")
+
+    def close(self) -> tuple[tuple[Part, ...], File | None]:
+        """Make the part and the quarantine file visible; gives them."""
+        return self._close_part(), self._quarantine.close() if self._quarantine else None
+
+    def _close_part(self) -> tuple[Part, ...]:
+        segments: list[tuple[int, int]] = []
+        records = self._encoded.records
+        if self._scatter is not None:
+            records = self._scatter.records
+            for segment in self._scatter.segments():
+                segments.append(self._write_segment(segment))
+        if self._part is None:
+            return ()
+        file = self._part.close()
+        return (Part(**file.model_dump(), records=records, segments=tuple(segments)),)
+
+    def _write_segment(self, pieces: Iterable[bytes]) -> tuple[int, int]:
+        length = crc = 0
+        for piece in pieces:
+            self._write(piece)
+            length += len(piece)
+            crc = zlib.crc32(piece, crc)
+        return length, crc
+
+    def _write(self, body: bytes) -> None:
+        if self._part is None:
+            extension = "pairs" if self._scatter else self.place.job.sink.extension
+            name = self.place.keys.part("map", self.shard, self.attempt, extension)
+            self._part = self._files.enter_context(self.place.store.writer(name))
+        self._part.write(body)
+
+
+class Encoded:
+    """The outlet of a job without a reduce: outputs, encoded by the sink."""
+
+    def __init__(self, encode: Encode, write: Callable[[bytes], None]) -> None:
+        self.encode = encode
+        self.write = write
+        self.records = 0
+        self._waiting: list[bytes] = []
+
+    def take(self, outputs: Iterable[Any], /) -> None:
+        """Encode the outputs of one record; they are written once all of them are encoded."""
+        encode = self.encode
+        lines = [encode(output) for output in outputs]
+        self._waiting += lines
+        self.records += len(lines)
+
+    def settle(self) -> list[tuple[int, Exception]]:
+        """Write what was taken; whatever has no encoding was found out before."""
+        body = b"".join(self._waiting)
+        self._waiting.clear()
+        if body:
+            self.write(body)
+        return []

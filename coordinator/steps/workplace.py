@@ -1,0 +1,85 @@
+"""What an attempt at a shard stands on, and what it has to commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+
+from coordinator.errors import OutputInvalid
+from coordinator.job import Job
+from coordinator.keys import RunKeys
+from coordinator.model import Receipt, RunRecord, Slice
+from coordinator.rules.slices import Slices
+from coordinator.store.ports import Inputs, Store
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlace:
+    """Where a run's notes and entries lie: all that is needed to bury a message."""
+
+    store: Store
+    run: RunRecord
+    clock: Callable[[], float]
+
+    @property
+    def keys(self) -> RunKeys:
+        return RunKeys(self.run.job, self.run.run_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace(RunPlace):
+    """Everything that the attempts of one run stand on."""
+
+    inputs: Inputs
+    job: Job
+    code_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What an attempt has to commit: with children, the shard was split."""
+
+    receipt: Receipt
+    covered: tuple[Slice, ...] = ()
+    children: tuple[Slices, ...] = ()
+
+
+class Guard(Protocol):
+    """Says when a shard has to stop at the next record boundary."""
+
+    def tripped(self) -> bool:
+        """Whether it has to stop now.
+
+        Raises:
+            RunCancelled, Superseded: the shard's work is not wanted any more.
+        """
+        ...
+
+
+class Unhurried:
+    """A guard for what has no deadline."""
+
+    def tripped(self) -> bool:
+        return False
+
+
+UNHURRIED = Unhurried()
+
+
+def each_output(value: object, role: str) -> Iterator[Any]:
+    """What the job's code returned that is no generator, as an iterator of outputs; None is
+    nothing. `role` names the code.
+
+    Raises:
+        OutputInvalid: it is no collection of outputs.
+    """
+    if value is None:
+        return iter(())
+    if isinstance(value, (str, bytes, Mapping, BaseModel)) or not isinstance(value, Iterable):
+        raise OutputInvalid(
+            f"{role} must yield its outputs, or return an iterable of them, not {type(value).__name__}."
+        )
+    return iter(value)

@@ -1,0 +1,1 @@
+"""The twins on this machine's disk."""
