@@ -110,6 +110,11 @@ class SourceContradicted(ShardError):
     """An input is not what the job's source declares of it."""
 
 
+class Unencodable(ValueError):
+    """What a job yields has no encoding: its type is none that the sink or the shuffle takes, or
+    its value has none. The record that yields it is refused; this is no error of the tree."""
+
+
 class RunError(FanfoldError):
     """The run stops here. The same run id takes it up again once the cause is gone."""
 
@@ -222,8 +227,13 @@ def error_from(name: str, message: str) -> FanfoldError:
     return kind(message) if kind.__name__ == name else FanfoldError(f"{name}: {message}")
 
 
-def reason_of(error: Exception) -> str:
-    """An error in one line, for a note or the quarantine."""
-    text = str(error).strip()
+def reason_of(error: BaseException) -> str:
+    """An error in one line, for a note or the quarantine. Its text is the job's own, and may be
+    anything: too long, no Unicode, or another error."""
+    try:
+        text = str(error).strip()
+    except Exception:  # noqa: BLE001  the job's own `__str__` raised
+        text = ""
     first = text.splitlines()[0] if text else ""
-    return f"{type(error).__name__}: {first}"[:REASON_LETTERS].rstrip(": ")
+    line = f"{type(error).__name__}: {first}"[:REASON_LETTERS].rstrip(": ")
+    return line.encode(errors="backslashreplace").decode()

@@ -35,6 +35,8 @@ class Job:
         limits: see `Limits`.
         triggers: schedules and uploads that start runs on AWS.
         requirements: packages that the job imports, bundled for its workers.
+        data: files that the job reads besides its inputs, by paths relative to its module. They
+            are part of its code: bundled for its workers, and of its version.
         owner, cost_centre: tags of everything deployed for the job.
 
     Raises:
@@ -51,6 +53,7 @@ class Job:
         limits: Limits | None = None,
         triggers: Iterable[Trigger] = (),
         requirements: Iterable[str] = (),
+        data: Iterable[str] = (),
         owner: str = "",
         cost_centre: str = "",
     ) -> None:
@@ -63,6 +66,7 @@ class Job:
         self.requirements = (
             (requirements,) if isinstance(requirements, str) else tuple(requirements)
         )
+        self.data = (data,) if isinstance(data, str) else tuple(data)
         self.owner = owner
         self.cost_centre = cost_centre
         self.form: Form = "map"

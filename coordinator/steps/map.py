@@ -78,6 +78,7 @@ def map_shard(place: Workplace, shard: Shard, attempt: str, guard: Guard) -> Don
         ),
         covered=mapped.covered,
         children=share_rest(job, reader, mapped.covered, mapped.rest),
+        first_refusal=parts.first_refusal,
     )
 
 

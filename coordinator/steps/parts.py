@@ -41,6 +41,7 @@ class MapParts:
         self.place = place
         self.shard = shard
         self.attempt = attempt
+        self.first_refusal = ""
         self._files = ExitStack()
         self._part: Writer | None = None
         self._quarantine: Writer | None = None
@@ -74,6 +75,7 @@ class MapParts:
     def refuse(self, key: str, offset: int, number: int | None, reason: str) -> None:
         """Quarantine a record: where it lies and why, nothing of its contents."""
         if self._quarantine is None:
+            self.first_refusal = f"{key} at {offset}: {reason}"
             name = self.place.keys.quarantine("map", self.shard, self.attempt)
             self._quarantine = self._files.enter_context(self.place.store.writer(name))
         line = {"key": key, "offset": offset, "record": number, "reason": reason}

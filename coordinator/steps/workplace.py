@@ -40,11 +40,15 @@ class Workplace(RunPlace):
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What an attempt has to commit: with children, the shard was split."""
+    """What an attempt has to commit: with children, the shard was split.
+
+    `first_refusal` says where the first record lies that was quarantined, and why.
+    """
 
     receipt: Receipt
     covered: tuple[Slice, ...] = ()
     children: tuple[Slices, ...] = ()
+    first_refusal: str = ""
 
 
 class Guard(Protocol):
