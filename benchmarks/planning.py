@@ -59,7 +59,6 @@ def main() -> None:
         runs.Claim(
             keys=RunKeys(job.name, "bench"),
             owner="bench",
-            code_version="test",
             declaration=job.declaration(),
             inputs=("*",),
             logical_time=0.0,
@@ -69,15 +68,7 @@ def main() -> None:
         now=0.0,
         is_live=lambda owner: False,
     )
-    plan_map(
-        store,
-        SyntheticInputs(asked.count),
-        job,
-        record,
-        draft="bench",
-        code_version="test",
-        clock=lambda: 0.0,
-    )
+    plan_map(store, SyntheticInputs(asked.count), job, record, draft="bench")
 
 
 if __name__ == "__main__":

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-import importlib.machinery
+import hashlib
 import importlib.util
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from types import CodeType
 
 from pydantic import ValidationError
 
-from coordinator.errors import CodeChanged, FanfoldError, JobInvalid
+from coordinator import __version__
+from coordinator.errors import FanfoldError, JobInvalid
 from coordinator.job import Job
-from coordinator.program import Program, program_of
 
 JOBS_FOLDER = "jobs"
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedJob:
-    """A job, the file it is declared in, and the program that it is."""
+    """A job, the file it is declared in, and the version of its code."""
 
     job: Job
     path: Path
-    program: Program
+    code_version: str
 
 
 def load_job(reference: str, folder: Path | str = JOBS_FOLDER) -> LoadedJob:
@@ -38,18 +37,13 @@ def load_job(reference: str, folder: Path | str = JOBS_FOLDER) -> LoadedJob:
         source = path.read_bytes()
     except OSError as error:
         raise JobInvalid(f"{path} can't be read: {error.strerror}.") from error
-    before = program_of(path)
-    job = _job_in(path, source)
+    job = _job_in(path)
     try:
         job.check()
-        program = program_of(path, job.data, job.requirements)
     except JobInvalid as error:
         raise JobInvalid(f"{path}: {error}") from error
-    try:
-        before.check()
-    except CodeChanged as error:
-        raise JobInvalid(f"{path} was changed while it was being loaded. Try again.") from error
-    return LoadedJob(job, path, program)
+    digest = hashlib.sha256(source).hexdigest()[:12]
+    return LoadedJob(job, path, f"{__version__}+{digest}")
 
 
 def find_job(reference: str, folder: Path) -> Path:
@@ -85,22 +79,10 @@ def job_names(folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
 
 
-class _Source(importlib.machinery.SourceFileLoader):
-    """Loads a module from the bytes that its version is made of, never from a cache beside it."""
-
-    def __init__(self, name: str, path: str, source: bytes) -> None:
-        super().__init__(name, path)
-        self._bytes = source
-
-    def get_code(self, fullname: str) -> CodeType:
-        return self.source_to_code(self._bytes, self.path)
-
-
-def _job_in(path: Path, source: bytes) -> Job:
+def _job_in(path: Path) -> Job:
     """Import a module from its file, and find its one job."""
     name = f"fanfold_job_{path.stem}"
-    loader = _Source(name, str(path), source)
-    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise JobInvalid(f"{path} can't be imported as a module.")
     module = importlib.util.module_from_spec(spec)

@@ -12,11 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from coordinator.errors import Fate, LedgerBroken
 
-ShardId = Annotated[str, Field(pattern=r"^(0|[1-9]\d*)(\.(0|[1-9]\d*))*$")]
+ShardId = Annotated[str, Field(pattern=r"^\d+(\.\d+)*$")]
 Stage = Literal["map", "reduce", "merge"]
 Unit = Literal["bytes", "records"]
-EntryOutcome = Literal["done", "split"]
-State = Literal["planning", "running", "publishing", "published", "cancelled"]
+Outcome = Literal["done", "split"]
 
 
 def shard_order(shard: str) -> tuple[int, ...]:
@@ -186,7 +185,7 @@ class Entry(Document):
     version: Literal[1] = 1
     shard: ShardId
     stage: Stage
-    outcome: EntryOutcome
+    outcome: Outcome
     digest: str
     receipt: Receipt
     covered: tuple[Slice, ...] = ()
@@ -224,7 +223,6 @@ class Message(Document):
     job: str
     run_id: str
     stage: Stage
-    draft: str
     wave: int
     epoch: int
     shard: ShardRef
@@ -235,7 +233,7 @@ class Answer(Counts):
     """What is said of a message once its shard has an entry: counts for the console."""
 
     shard: ShardId
-    outcome: EntryOutcome
+    outcome: Outcome
     attempt: str = ""
 
 
@@ -244,8 +242,7 @@ class PlanRef(Document):
 
     The plan's last line, from `index_offset` on, is its index: offset, length and digest of every
     shard's line. `snapshot` lists what the stage reads: the pinned objects for map, with the
-    digest of its lines; the map's parts for reduce. `inherits` are the entries of roots that an
-    earlier draft of this plan has done, and that this one need not do again.
+    digest of its lines; the map's parts for reduce.
     """
 
     draft: str
@@ -254,15 +251,15 @@ class PlanRef(Document):
     shards: int
     snapshot: File | None = None
     snapshot_digest: str = ""
-    inherits: File | None = None
     objects: int = 0
     bytes: int = 0
     header: tuple[str, ...] | None = None
 
 
 class Listing(Document):
-    """How far Plan has listed: sorted chunks written so far, and the cursor to go on from."""
+    """How far a draft has listed: sorted chunks written so far, and the cursor to go on from."""
 
+    draft: str
     chunks: tuple[File, ...] = ()
     cursor: str = ""
     objects: int = 0
@@ -298,22 +295,17 @@ class Hints(Document):
 
 
 class Totals(Counts):
-    """Sums over the entries of a stage. `failures` are the attempts that ended with none, and
-    `failed_seconds` what they are charged: as measured, or a whole timeout for a crash."""
+    """Sums over the entries of a stage."""
 
     shards: int = 0
     splits: int = 0
-    failures: int = 0
-    failed_seconds: float = 0.0
 
 
 class RunRecord(Document):
     """`run.json`: who owns the run, how far it is, and everything it is pinned to.
 
-    `code_version` is what the present epoch is bound to. `limits` are those of the job's limits
-    that the present owner was asked to change. `redrafts` counts how often a stage was drafted
-    anew. A run is committed to be published at `published`. `passes` and `coordinator_seconds`
-    are what coordinating it has used. `cleaned` says that the parts of a published run are gone.
+    `limits` are those of the job's limits that the present owner was asked to change. `cleaned`
+    says that the parts of a published run have been removed.
     """
 
     version: Literal[1] = 1
@@ -325,12 +317,7 @@ class RunRecord(Document):
     epoch: int = 1
     wave: int = 0
     dispatched: int = 0
-    state: State = "planning"
-    code_version: str = ""
-    redrafts: int = 0
-    published: float | None = None
-    passes: int = 0
-    coordinator_seconds: float = 0.0
+    state: Literal["planning", "running", "published", "cancelled"] = "planning"
     cleaned: bool = False
     declaration: dict[str, Any]
     inputs: tuple[str, ...]
@@ -346,54 +333,35 @@ class RunRecord(Document):
 
 
 class Cost(Document):
-    """What the run cost: measured seconds, and dollars at the stated price."""
+    """What the run cost: measured worker seconds, and dollars at the stated price."""
 
     worker_seconds: float
-    coordinator_seconds: float
     memory_mb: int
     dollars: float
     prices: str
 
 
-class Program(Document):
-    """Which shards of which stages are the work of one version of the job's code.
-
-    Shards are ids and ranges of ids of one length, such as `0-17,19,20.0`.
-    """
-
-    code_version: str
-    shards: dict[Stage, str]
-
-
 class Manifest(Document):
-    """The published proof of a run. Everything that it names lives as long as the result.
-
-    `shards` are the roots that each stage was planned with, `stages` what was done for them.
-    `results` and `quarantine` are lists: a `File` a line, a refused record a line.
-    """
+    """The published proof of a run."""
 
     version: Literal[1] = 1
     job: str
     run_id: str
     published: float
     logical_time: float
-    source_key: str | None = None
     snapshot: File
     snapshot_digest: str
     objects: int
     bytes: int
-    results: File
-    result_objects: int
-    result_bytes: int
-    results_prefix: str
-    shards: dict[Stage, int]
+    results: tuple[File, ...]
     stages: dict[Stage, Totals]
+    plans: dict[Stage, File]
     ledgers: dict[Stage, File]
     quarantined: int
-    quarantine: File | None = None
+    quarantine: tuple[File, ...]
     waves: int
     epochs: int
-    programs: tuple[Program, ...]
+    code_versions: tuple[str, ...]
     declaration: dict[str, Any]
     inputs: tuple[str, ...]
     cost: Cost

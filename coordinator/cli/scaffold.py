@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from string import Template
 
-from coordinator.cli.output import say
+import typer
+
 from coordinator.errors import InputInvalid, OutputUnwritable
 from coordinator.keys import JOB_NAME
 
@@ -78,13 +79,13 @@ def test_amounts_are_added_up_by_kind() -> None:
 ''')
 
 
-def new_command(name: str, folder_name: str) -> None:
+def new_command(name: str, folder: Path) -> None:
     """Write `folder/name.py` and `tests/jobs/test_name.py`; nothing that exists is overwritten.
 
     Raises:
         InputInvalid: the name can't be a job's, or a file is there already.
     """
-    name, folder = name.replace("_", "-"), Path(folder_name)
+    name = name.replace("_", "-")
     if not JOB_NAME.match(name):
         raise InputInvalid(
             f"{name!r} can't name a job: take lower case letters, digits and '-', "
@@ -103,5 +104,5 @@ def new_command(name: str, folder_name: str) -> None:
             path.write_text(template.substitute(names))
         except OSError as error:
             raise OutputUnwritable(f"{path} can't be written: {error.strerror}.") from error
-        say(f"wrote {path}")
-    say(f"Try it: fanfold run {module} INPUT...   test it: pytest {test_file}")
+        typer.echo(f"wrote {path}")
+    typer.echo(f"Try it: fanfold run {module} INPUT...   test it: pytest {test_file}")

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from pydantic.dataclasses import dataclass
 
-from coordinator.errors import Unencodable
+from coordinator.errors import OutputInvalid
 from coordinator.formats.base import STRICT, Encode, Sink
 
 
@@ -24,16 +24,9 @@ class Text(Sink):
 
 
 def encode_text_line(record: object) -> bytes:
-    """One output record of a Text sink.
-
-    Raises:
-        Unencodable: it is no `str`, or holds a newline or a lone surrogate.
-    """
+    """One output record of a Text sink."""
     if not isinstance(record, str):
-        raise Unencodable(f"A Text sink takes str, not {type(record).__name__}.")
+        raise OutputInvalid(f"A Text sink takes str, not {type(record).__name__}.")
     if "\n" in record:
-        raise Unencodable("an output line of a Text sink holds a newline")
-    try:
-        return record.encode() + b"\n"
-    except UnicodeEncodeError:
-        raise Unencodable("an output line of a Text sink holds a lone surrogate") from None
+        raise ValueError("an output line of a Text sink holds a newline")
+    return record.encode() + b"\n"
