@@ -59,6 +59,7 @@ def main() -> None:
         runs.Claim(
             keys=RunKeys(job.name, "bench"),
             owner="bench",
+            code_version="test",
             declaration=job.declaration(),
             inputs=("*",),
             logical_time=0.0,
@@ -68,7 +69,15 @@ def main() -> None:
         now=0.0,
         is_live=lambda owner: False,
     )
-    plan_map(store, SyntheticInputs(asked.count), job, record, draft="bench")
+    plan_map(
+        store,
+        SyntheticInputs(asked.count),
+        job,
+        record,
+        draft="bench",
+        code_version="test",
+        clock=lambda: 0.0,
+    )
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@
     │   ├── Superseded            a newer owner, or a newer object, has taken this one's place
     │   ├── RunBusy               a living owner is executing this run id
     │   ├── RunExpired            the run is too old for its inputs and parts to be trusted
+    │   ├── CodeChanged           the job's code is not the one that this epoch is bound to
     │   ├── RunMismatch           the run id belongs to another job, declaration or input list
     │   ├── LedgerBroken          an entry, a part or a plan is missing or is not what was recorded
     │   └── NotProven             completeness could not be shown; nothing was published
@@ -161,6 +162,10 @@ class RunBusy(RunError):
 
 class RunExpired(RunError):
     """The run is older than its parts are kept."""
+
+
+class CodeChanged(RunError):
+    """The job's code is not the one that this epoch of the run is bound to."""
 
 
 class RunMismatch(RunError):

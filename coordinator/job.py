@@ -7,10 +7,12 @@ field and the fix.
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Iterable
 from copy import copy
 from typing import Any, Literal, TypeVar
 
+from coordinator.declared import annotations_of, can_be_declared, types_in
 from coordinator.errors import JobInvalid
 from coordinator.formats.base import Sink, Source
 from coordinator.formats.jsonlines import JsonLines
@@ -37,6 +39,8 @@ class Job:
         requirements: packages that the job imports, bundled for its workers.
         data: files that the job reads besides its inputs, by paths relative to its module. They
             are part of its code: bundled for its workers, and of its version.
+        types: enums, dataclasses and models that keys and values are made of, besides those that
+            map is annotated to return, and combine and reduce to take.
         owner, cost_centre: tags of everything deployed for the job.
 
     Raises:
@@ -54,6 +58,7 @@ class Job:
         triggers: Iterable[Trigger] = (),
         requirements: Iterable[str] = (),
         data: Iterable[str] = (),
+        types: Iterable[type] = (),
         owner: str = "",
         cost_centre: str = "",
     ) -> None:
@@ -67,6 +72,7 @@ class Job:
             (requirements,) if isinstance(requirements, str) else tuple(requirements)
         )
         self.data = (data,) if isinstance(data, str) else tuple(data)
+        self.types = (types,) if isinstance(types, type) else tuple(types)
         self.owner = owner
         self.cost_centre = cost_centre
         self.form: Form = "map"
@@ -163,8 +169,32 @@ class Job:
             raise JobInvalid(
                 f"Job {self.name}: only @job.map can take a context; {self.form} takes one parameter."
             )
+        if self.keyed:
+            self.declared_types()
         self.sink.preamble()
         return self
+
+    def declared_types(self) -> dict[str, type]:
+        """The enums, dataclasses and models that may cross from map to reduce, by name.
+
+        Raises:
+            JobInvalid: two of them have one name.
+        """
+        annotations: list[Any] = [*self.types, annotations_of(self.function()).get("return")]
+        if self.combine_function is not None:
+            annotations += annotations_of(self.combine_function).values()
+        if self.reduce_function is not None:
+            taken = annotations_of(self.reduce_function)
+            annotations += (taken[name] for name in taken if name != "return")
+        found: dict[str, type] = {}
+        for kind in types_in(annotations):
+            other = found.setdefault(kind.__qualname__, kind)
+            if other is not kind:
+                raise JobInvalid(
+                    f"Job {self.name}: two types of its keys and values are called "
+                    f"{kind.__qualname__} (in {other.__module__} and {kind.__module__}): rename one."
+                )
+        return found
 
     def with_limits(self, limits: Limits) -> Job:
         """The same job within other limits."""
@@ -183,7 +213,7 @@ class Job:
     def declaration(self) -> dict[str, Any]:
         """What a run is pinned to, as JSON: everything that shapes its plan or its bytes."""
         limits = self.limits.model_dump()
-        return {
+        declared = {
             "job": self.name,
             "source": self.source.describe(),
             "sink": self.sink.describe(),
@@ -195,6 +225,9 @@ class Job:
             "merge": self.merge,
             "limits": {name: limits[name] for name in PINNED_LIMITS},
         }
+        # As it will be read back: a tuple and a list are one in JSON.
+        pinned: dict[str, Any] = json.loads(json.dumps(declared))
+        return pinned
 
     # -- checks ----------------------------------------------------------------------------------
 
@@ -220,6 +253,12 @@ class Job:
         if _positional_parameters(function) not in arity:
             wanted = " or ".join(str(count) for count in sorted(arity))
             raise JobInvalid(f"Job {self.name}: {role} `{name}` must take {wanted} parameter(s).")
+        for parameter in inspect.signature(function).parameters.values():
+            if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty:
+                raise JobInvalid(
+                    f"Job {self.name}: {role} `{name}` is called without `{parameter.name}`, which "
+                    "it takes by name only: give it a default."
+                )
 
     def _check_fields(self) -> None:
         if not isinstance(self.name, str) or not JOB_NAME.match(self.name):
@@ -246,6 +285,12 @@ class Job:
             if not isinstance(trigger, (Schedule, OnUpload)):
                 raise JobInvalid(
                     f"{where}triggers must be Schedule(...) or OnUpload(...), not {trigger!r}."
+                )
+        for kind in self.types:
+            if not can_be_declared(kind):
+                raise JobInvalid(
+                    f"{where}types must be enums, dataclasses or models that keys and values are "
+                    f"made of, not {kind!r}."
                 )
         self.source.check(f"{where}source")
         self.sink.check(f"{where}sink")

@@ -1,12 +1,13 @@
 """Where things lie in the work bucket (or directory): the only module that spells keys.
 
-<job>/runs/<run_id>/run.json  manifest.json
+<job>/runs/<run_id>/run.json
 <job>/runs/<run_id>/plans/<draft>/<stage>.snapshot.jsonl.gz  <stage>.plan.jsonl  ...
-<job>/runs/<run_id>/<stage>/ledger/<shard>.json
-<job>/runs/<run_id>/<stage>/notes/<shard>.<wave>.json
-<job>/runs/<run_id>/<stage>/parts/<shard>-<attempt>.<ext>
-<job>/runs/<run_id>/<stage>/quarantine/<shard>-<attempt>.jsonl
+<job>/runs/<run_id>/<stage>/<draft>/ledger/<shard>.json
+<job>/runs/<run_id>/<stage>/<draft>/notes/<shard>.<wave>.json
+<job>/runs/<run_id>/<stage>/<draft>/parts/<shard>-<attempt>.<ext>
+<job>/runs/<run_id>/<stage>/<draft>/quarantine/<shard>-<attempt>.jsonl
 <job>/runs/<run_id>/waves/<n>/...
+<job>/published/<run_id>/manifest.json  results.jsonl  quarantine.jsonl  ...
 <job>/results/<run_id>/...
 <job>/latest.json
 """
@@ -17,12 +18,14 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-from coordinator.errors import InputInvalid, OutputInvalid
+from coordinator.errors import InputInvalid, Unencodable
 
 JOB_NAME = re.compile(r"^[a-z][a-z0-9-]{0,45}\Z")
 RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
 RESULT_NAME_BYTES = 512
+NAME_LETTERS = 80  # of a name that is refused
 LISTING = ".listing."
+PARTS, NOTES, QUARANTINE = "parts/", "notes/", "quarantine/"
 
 
 def check_run_id(run_id: str) -> str:
@@ -43,11 +46,11 @@ def check_result_name(name: object) -> str:
     """Return the name of a result object, or refuse it: it must stay below the result prefix.
 
     Raises:
-        OutputInvalid: empty, over 512 bytes, absolute, with `.` or `..` steps or control
-            characters.
+        Unencodable: empty, over 512 bytes, absolute, with `.` or `..` steps or control
+            characters, or no `str`.
     """
     if not isinstance(name, str):
-        raise OutputInvalid(f"The name of a result must be a str, not {type(name).__name__}.")
+        raise Unencodable(f"The name of a result must be a str, not {type(name).__name__}.")
     steps = name.split("/")
     try:
         length = len(name.encode())
@@ -56,8 +59,8 @@ def check_result_name(name: object) -> str:
     escapes = "\\" in name or any(step in {"", ".", ".."} for step in steps)
     unprintable = any(ord(sign) < 32 or ord(sign) == 127 for sign in name)
     if escapes or unprintable or not 0 < length <= RESULT_NAME_BYTES:
-        raise OutputInvalid(
-            f"{name!r} can't name a result: take a relative path of at most "
+        raise Unencodable(
+            f"{name[:NAME_LETTERS]!r} can't name a result: take a relative path of at most "
             f"{RESULT_NAME_BYTES} bytes without '..', empty steps, backslashes or control signs."
         )
     return name
@@ -82,6 +85,10 @@ class JobKeys:
         return f"{self.job}/results/"
 
     @property
+    def published(self) -> str:
+        return f"{self.job}/published/"
+
+    @property
     def inputs(self) -> str:
         """Where a deployed job finds its inputs unless it is told otherwise."""
         return f"{self.job}/inputs/"
@@ -101,9 +108,13 @@ class JobKeys:
     def run(self, run_id: str) -> RunKeys:
         return RunKeys(self.job, run_id)
 
+    def any_run(self) -> RunKeys:
+        """Patterns of the keys of all runs, drafts and stages."""
+        return RunKeys(self.job, "*", (("*", "*"),))
+
     def written(self) -> tuple[str, ...]:
         """What the keys that runs write begin with."""
-        return (self.runs, self.results, *self.pointer_keys())
+        return (self.runs, self.results, self.published, *self.pointer_keys())
 
     def pointer_keys(self) -> tuple[str, str]:
         """The pointer of a job, and the folder of those per source key."""
@@ -130,10 +141,15 @@ def after_job(job: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RunKeys:
-    """The keys of one run."""
+    """The keys of one run.
+
+    `drafts` says under which draft the keys of a stage lie: what an attempt writes belongs to the
+    draft of the plan that it was made under.
+    """
 
     job: str
     run_id: str
+    drafts: tuple[tuple[str, str], ...] = ()
 
     @property
     def of_job(self) -> JobKeys:
@@ -147,13 +163,7 @@ class RunKeys:
     def run(self) -> str:
         return f"{self.root}run.json"
 
-    @property
-    def manifest(self) -> str:
-        return f"{self.root}manifest.json"
-
-    @property
-    def results(self) -> str:
-        return f"{self.of_job.results}{self.run_id}/"
+    # -- plans -----------------------------------------------------------------------------------
 
     @property
     def plans(self) -> str:
@@ -176,34 +186,45 @@ class RunKeys:
     def sealed(self, draft: str, stage: str) -> str:
         return f"{self.plans}{draft}/{stage}.ledger.jsonl"
 
+    def inherited(self, draft: str, stage: str) -> str:
+        """The entries that a draft takes over from the one before."""
+        return f"{self.plans}{draft}/{stage}.inherited.jsonl"
+
+    # -- what attempts write ---------------------------------------------------------------------
+
+    def stage(self, stage: str) -> str:
+        """What is kept of a stage, under its draft."""
+        return f"{self.root}{stage}/{dict(self.drafts)[stage]}/"
+
+    def stages(self, stage: str) -> str:
+        """What is kept of a stage, under all drafts."""
+        return f"{self.root}{stage}/"
+
     def ledger(self, stage: str) -> str:
-        return f"{self.root}{stage}/ledger/"
+        return f"{self.stage(stage)}ledger/"
 
     def entry(self, stage: str, shard: str) -> str:
-        return f"{self.root}{stage}/ledger/{shard}.json"
+        return f"{self.ledger(stage)}{shard}.json"
 
     def notes(self, stage: str) -> str:
-        return f"{self.root}{stage}/notes/"
+        return f"{self.stage(stage)}{NOTES}"
 
     def note(self, stage: str, shard: str, wave: int) -> str:
-        return f"{self.root}{stage}/notes/{shard}.{wave}.json"
+        return f"{self.notes(stage)}{shard}.{wave}.json"
 
     def parts(self, stage: str) -> str:
-        return f"{self.root}{stage}/parts/"
+        return f"{self.stage(stage)}{PARTS}"
 
     def part(self, stage: str, shard: str, attempt: str, extension: str) -> str:
         return f"{self.parts(stage)}{shard}-{attempt}.{extension}"
 
     def quarantines(self, stage: str) -> str:
-        return f"{self.root}{stage}/quarantine/"
+        return f"{self.stage(stage)}{QUARANTINE}"
 
     def quarantine(self, stage: str, shard: str, attempt: str) -> str:
         return f"{self.quarantines(stage)}{shard}-{attempt}.jsonl"
 
-    def broken(self, stage: str, shard: str, number: int) -> str:
-        """An entry that was set aside: the first, or another of the same shard."""
-        again = f".{number}" if number else ""
-        return f"{self.root}broken/{stage}/{shard}.json{again}"
+    # -- waves -----------------------------------------------------------------------------------
 
     @property
     def waves(self) -> str:
@@ -219,22 +240,69 @@ class RunKeys:
     def items(self, wave: int) -> str:
         return f"{self.wave(wave)}items.json"
 
-    def result(self, name: str) -> str:
-        return f"{self.results}{check_result_name(name)}"
+    # -- what readers see ------------------------------------------------------------------------
+
+    @property
+    def results(self) -> str:
+        """What all results of the run lie below."""
+        return f"{self.of_job.results}{self.run_id}/"
+
+    def results_below(self, draft: str | None) -> str:
+        """What the results of one draft lie below: a stage that was drafted anew has its own."""
+        return f"{self.results}{draft}/" if draft else self.results
+
+    def result(self, name: str, draft: str | None = None) -> str:
+        return f"{self.results_below(draft)}{check_result_name(name)}"
+
+    @property
+    def proof(self) -> str:
+        """What proves a published result, and lives as long as it."""
+        return f"{self.of_job.published}{self.run_id}/"
+
+    @property
+    def manifest(self) -> str:
+        return f"{self.proof}manifest.json"
+
+    @property
+    def results_list(self) -> str:
+        return f"{self.proof}results.jsonl"
+
+    @property
+    def quarantined(self) -> str:
+        """The quarantined records of all shards, in order."""
+        return f"{self.proof}quarantine.jsonl"
+
+    @property
+    def published_snapshot(self) -> str:
+        return f"{self.proof}snapshot.jsonl.gz"
+
+    def published_ledger(self, stage: str) -> str:
+        return f"{self.proof}{stage}.ledger.jsonl"
 
     def latest(self, source_key: str | None = None) -> str:
         return self.of_job.latest(source_key)
 
 
-def shard_of_entry(key: str) -> str:
-    """The shard id in the key of an entry."""
-    return key.rsplit("/", 1)[1].removesuffix(".json")
+SHARD_ID = r"(?:0|[1-9]\d*)(?:\.(?:0|[1-9]\d*))*"
+_ENTRY = re.compile(rf"({SHARD_ID})\.json\Z")
+_NOTE = re.compile(rf"({SHARD_ID})\.(0|[1-9]\d*)\.json\Z")
 
 
-def shard_and_wave_of_note(key: str) -> tuple[str, int]:
-    """The shard id and the wave in the key of a note."""
-    shard, wave = key.rsplit("/", 1)[1].removesuffix(".json").rsplit(".", 1)
-    return shard, int(wave)
+def shard_of_entry(key: str) -> str | None:
+    """The shard id in the key of an entry; None where the name is none that we give."""
+    found = _ENTRY.match(key.rsplit("/", 1)[1])
+    return found.group(1) if found else None
+
+
+def shard_and_wave_of_note(key: str) -> tuple[str, int] | None:
+    """The shard id and the wave in the key of a note; None where the name is none that we give."""
+    found = _NOTE.match(key.rsplit("/", 1)[1])
+    return (found.group(1), int(found.group(2))) if found else None
+
+
+def folder_in_stage(key: str) -> str:
+    """`parts/`, `notes/` and the like: the folder that a key below a stage and draft lies in."""
+    return f"{key.rsplit('/', 2)[1]}/"
 
 
 def is_listing(key: str) -> bool:

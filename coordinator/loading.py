@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
+import importlib.machinery
 import importlib.util
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import CodeType
 
 from pydantic import ValidationError
 
-from coordinator import __version__
-from coordinator.errors import FanfoldError, JobInvalid
+from coordinator.errors import CodeChanged, FanfoldError, JobInvalid
 from coordinator.job import Job
+from coordinator.program import Program, program_of
 
 JOBS_FOLDER = "jobs"
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedJob:
-    """A job, the file it is declared in, and the version of its code."""
+    """A job, the file it is declared in, and the program that it is."""
 
     job: Job
     path: Path
-    code_version: str
+    program: Program
 
 
 def load_job(reference: str, folder: Path | str = JOBS_FOLDER) -> LoadedJob:
@@ -37,13 +38,18 @@ def load_job(reference: str, folder: Path | str = JOBS_FOLDER) -> LoadedJob:
         source = path.read_bytes()
     except OSError as error:
         raise JobInvalid(f"{path} can't be read: {error.strerror}.") from error
-    job = _job_in(path)
+    before = program_of(path)
+    job = _job_in(path, source)
     try:
         job.check()
+        program = program_of(path, job.data, job.requirements)
     except JobInvalid as error:
         raise JobInvalid(f"{path}: {error}") from error
-    digest = hashlib.sha256(source).hexdigest()[:12]
-    return LoadedJob(job, path, f"{__version__}+{digest}")
+    try:
+        before.check()
+    except CodeChanged as error:
+        raise JobInvalid(f"{path} was changed while it was being loaded. Try again.") from error
+    return LoadedJob(job, path, program)
 
 
 def find_job(reference: str, folder: Path) -> Path:
@@ -79,10 +85,22 @@ def job_names(folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
 
 
-def _job_in(path: Path) -> Job:
+class _Source(importlib.machinery.SourceFileLoader):
+    """Loads a module from the bytes that its version is made of, never from a cache beside it."""
+
+    def __init__(self, name: str, path: str, source: bytes) -> None:
+        super().__init__(name, path)
+        self._bytes = source
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self._bytes, self.path)
+
+
+def _job_in(path: Path, source: bytes) -> Job:
     """Import a module from its file, and find its one job."""
     name = f"fanfold_job_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
+    loader = _Source(name, str(path), source)
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     if spec is None or spec.loader is None:
         raise JobInvalid(f"{path} can't be imported as a module.")
     module = importlib.util.module_from_spec(spec)

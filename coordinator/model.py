@@ -12,10 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from coordinator.errors import Fate, LedgerBroken
 
-ShardId = Annotated[str, Field(pattern=r"^\d+(\.\d+)*$")]
+ShardId = Annotated[str, Field(pattern=r"^(0|[1-9]\d*)(\.(0|[1-9]\d*))*$")]
 Stage = Literal["map", "reduce", "merge"]
 Unit = Literal["bytes", "records"]
-Outcome = Literal["done", "split"]
+EntryOutcome = Literal["done", "split"]
+State = Literal["planning", "running", "publishing", "published", "cancelled"]
 
 
 def shard_order(shard: str) -> tuple[int, ...]:
@@ -185,7 +186,7 @@ class Entry(Document):
     version: Literal[1] = 1
     shard: ShardId
     stage: Stage
-    outcome: Outcome
+    outcome: EntryOutcome
     digest: str
     receipt: Receipt
     covered: tuple[Slice, ...] = ()
@@ -223,6 +224,7 @@ class Message(Document):
     job: str
     run_id: str
     stage: Stage
+    draft: str
     wave: int
     epoch: int
     shard: ShardRef
@@ -233,7 +235,7 @@ class Answer(Counts):
     """What is said of a message once its shard has an entry: counts for the console."""
 
     shard: ShardId
-    outcome: Outcome
+    outcome: EntryOutcome
     attempt: str = ""
 
 
@@ -242,7 +244,8 @@ class PlanRef(Document):
 
     The plan's last line, from `index_offset` on, is its index: offset, length and digest of every
     shard's line. `snapshot` lists what the stage reads: the pinned objects for map, with the
-    digest of its lines; the map's parts for reduce.
+    digest of its lines; the map's parts for reduce. `inherits` are the entries of roots that an
+    earlier draft of this plan has done, and that this one need not do again.
     """
 
     draft: str
@@ -251,15 +254,15 @@ class PlanRef(Document):
     shards: int
     snapshot: File | None = None
     snapshot_digest: str = ""
+    inherits: File | None = None
     objects: int = 0
     bytes: int = 0
     header: tuple[str, ...] | None = None
 
 
 class Listing(Document):
-    """How far a draft has listed: sorted chunks written so far, and the cursor to go on from."""
+    """How far Plan has listed: sorted chunks written so far, and the cursor to go on from."""
 
-    draft: str
     chunks: tuple[File, ...] = ()
     cursor: str = ""
     objects: int = 0
@@ -295,17 +298,22 @@ class Hints(Document):
 
 
 class Totals(Counts):
-    """Sums over the entries of a stage."""
+    """Sums over the entries of a stage. `failures` are the attempts that ended with none, and
+    `failed_seconds` what they are charged: as measured, or a whole timeout for a crash."""
 
     shards: int = 0
     splits: int = 0
+    failures: int = 0
+    failed_seconds: float = 0.0
 
 
 class RunRecord(Document):
     """`run.json`: who owns the run, how far it is, and everything it is pinned to.
 
-    `limits` are those of the job's limits that the present owner was asked to change. `cleaned`
-    says that the parts of a published run have been removed.
+    `code_version` is what the present epoch is bound to. `limits` are those of the job's limits
+    that the present owner was asked to change. `redrafts` counts how often a stage was drafted
+    anew. A run is committed to be published at `published`. `passes` and `coordinator_seconds`
+    are what coordinating it has used. `cleaned` says that the parts of a published run are gone.
     """
 
     version: Literal[1] = 1
@@ -317,7 +325,12 @@ class RunRecord(Document):
     epoch: int = 1
     wave: int = 0
     dispatched: int = 0
-    state: Literal["planning", "running", "published", "cancelled"] = "planning"
+    state: State = "planning"
+    code_version: str = ""
+    redrafts: int = 0
+    published: float | None = None
+    passes: int = 0
+    coordinator_seconds: float = 0.0
     cleaned: bool = False
     declaration: dict[str, Any]
     inputs: tuple[str, ...]
@@ -333,35 +346,54 @@ class RunRecord(Document):
 
 
 class Cost(Document):
-    """What the run cost: measured worker seconds, and dollars at the stated price."""
+    """What the run cost: measured seconds, and dollars at the stated price."""
 
     worker_seconds: float
+    coordinator_seconds: float
     memory_mb: int
     dollars: float
     prices: str
 
 
+class Program(Document):
+    """Which shards of which stages are the work of one version of the job's code.
+
+    Shards are ids and ranges of ids of one length, such as `0-17,19,20.0`.
+    """
+
+    code_version: str
+    shards: dict[Stage, str]
+
+
 class Manifest(Document):
-    """The published proof of a run."""
+    """The published proof of a run. Everything that it names lives as long as the result.
+
+    `shards` are the roots that each stage was planned with, `stages` what was done for them.
+    `results` and `quarantine` are lists: a `File` a line, a refused record a line.
+    """
 
     version: Literal[1] = 1
     job: str
     run_id: str
     published: float
     logical_time: float
+    source_key: str | None = None
     snapshot: File
     snapshot_digest: str
     objects: int
     bytes: int
-    results: tuple[File, ...]
+    results: File
+    result_objects: int
+    result_bytes: int
+    results_prefix: str
+    shards: dict[Stage, int]
     stages: dict[Stage, Totals]
-    plans: dict[Stage, File]
     ledgers: dict[Stage, File]
     quarantined: int
-    quarantine: tuple[File, ...]
+    quarantine: File | None = None
     waves: int
     epochs: int
-    code_versions: tuple[str, ...]
+    programs: tuple[Program, ...]
     declaration: dict[str, Any]
     inputs: tuple[str, ...]
     cost: Cost

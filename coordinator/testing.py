@@ -15,14 +15,18 @@ from typing import Any
 
 from coordinator.errors import ShardError
 from coordinator.job import Job
-from coordinator.keys import RunKeys
 from coordinator.loading import load_job
 from coordinator.machine.local import Hear, LocalRun, Watch, run
 from coordinator.model import Hints, Manifest, Message, RunRecord
+from coordinator.program import Program
+from coordinator.state.files import read_lines
+from coordinator.state.proof import results_in
 from coordinator.steps.attempts import Again, attend
 from coordinator.steps.workplace import UNHURRIED, Workplace
 from coordinator.store.memory import MemoryInputs, MemoryStore
 from coordinator.store.ports import Inputs, Store
+
+PROGRAM = Program("test")
 
 
 class InlineCrew:
@@ -37,7 +41,7 @@ class InlineCrew:
 
     def work(self, run: RunRecord, messages: Sequence[Message], hear: Hear) -> None:
         """Have every message answered or failed."""
-        place = Workplace(self.store, run, self.clock, self.inputs, self.job, "test")
+        place = Workplace(self.store, run, self.clock, self.inputs, self.job, PROGRAM)
         for message in messages:
             self._finish(place, message, hear)
 
@@ -108,6 +112,7 @@ def run_job(
         store=store,
         inputs=source,
         clock=clock,
+        code_version=PROGRAM.version,
         hints=Hints(shard_bytes=shard_bytes, billed=False),
     )
     published = run(asked, InlineCrew(loaded, store, source, clock), Watch())
@@ -116,11 +121,9 @@ def run_job(
 
 def outcome_of(job: Job, store: Store, manifest: Manifest) -> Outcome:
     """The outcome of a published run, read from its store."""
-    prefix = RunKeys(manifest.job, manifest.run_id).results
-    results = {file.key.removeprefix(prefix): store.get(file.key).body for file in manifest.results}
-    refused = [
-        json.loads(line)
-        for file in manifest.quarantine
-        for line in store.get(file.key).body.split(b"\n")[:-1]
-    ]
-    return Outcome(job, results, refused, manifest)
+    results = {
+        file.key.removeprefix(manifest.results_prefix): store.get(file.key).body
+        for file in results_in(store, manifest.ledgers)
+    }
+    refused = read_lines(store, manifest.quarantine) if manifest.quarantine else ()
+    return Outcome(job, results, [json.loads(line) for line in refused], manifest)

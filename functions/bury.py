@@ -39,7 +39,7 @@ def bury(record: SQSRecord) -> None:
         message,
         receives=receives,
         reason="Its worker crashed, ran out of memory or out of time; its log says more.",
-        seconds=float(receives * place.job.limits.timeout_seconds),
+        timeout_seconds=float(place.job.limits.timeout_seconds),
     )
     if isinstance(verdict, attempts.Answered):
         answers.done(message, verdict.answer)

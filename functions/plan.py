@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from coordinator.errors import RunBusy, Superseded
 from coordinator.ids import new_draft
 from coordinator.model import RunRecord
-from coordinator.rules.starts import Trigger
+from coordinator.rules.starts import Started
 from coordinator.steps.plan import plan, start
 from functions import telemetry, wiring
 from functions.settings import loaded_job, settings
@@ -46,6 +46,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         wiring.job_of(run),
         run,
         draft=new_draft(),
+        code_version=loaded_job().program.version,
+        clock=wiring.now,
         pages=PAGES_AN_INVOCATION,
     )
     planned = "map" in run.plans
@@ -62,7 +64,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 def _claim(execution: dict[str, Any]) -> RunRecord:
     """The run of this execution: begun, gone on with, or taken over."""
     job = loaded_job().job
-    trigger = Trigger(
+    trigger = Started(
         event=execution["Input"],
         execution=execution["Name"],
         started=datetime.fromisoformat(execution["StartTime"]).timestamp(),
@@ -75,6 +77,9 @@ def _claim(execution: dict[str, Any]) -> RunRecord:
         job,
         trigger,
         owner=execution["Id"],
+        redrives=int(execution.get("RedriveCount", 0)),
+        draft=new_draft(),
+        code_version=loaded_job().program.version,
         now=wiring.now(),
         is_live=_is_live,
     )

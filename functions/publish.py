@@ -39,9 +39,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     return {
         "run": wiring.reference_to(published.run),
         "status": "published",
-        "results": len(manifest.results),
+        "results": manifest.result_objects,
         "manifest": wiring.store().url(keys.manifest),
-        "results_prefix": wiring.store().url(keys.results),
+        "results_prefix": wiring.store().url(manifest.results_prefix),
         "latest": published.pointer_moved,
         "records_in": manifest.stages["map"].records_in,
         "quarantined": manifest.quarantined,

@@ -14,7 +14,7 @@ from coordinator.limits import Limits
 from coordinator.rules.transport import INLINE_ITEMS, child_timeout_seconds, open_children
 from coordinator.steps.reconcile import FanOut, Unplanned, reconcile
 from functions import telemetry, wiring
-from functions.settings import settings
+from functions.settings import loaded_job, settings
 
 
 @telemetry.entry_point
@@ -27,9 +27,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     state, redrives = event["state"], int(event["execution"].get("RedriveCount", 0))
     reference, failure = state.get("run"), state.get("error")
     if not reference:
-        if failure and not redrives:
+        if failure and redrives <= state.get("redrives", 0):
             raise error_of(failure)
-        return {"run": None, "next": "plan"}
+        return {"run": None, "next": "plan", "redrives": redrives}
     try:
         run = wiring.owned_run(reference)
         telemetry.describe(run)
@@ -38,6 +38,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             wiring.job_of(run),
             run,
             draft=new_draft(),
+            code_version=loaded_job().program.version,
+            clock=wiring.now,
             redrives=redrives,
             failure=error_of(failure) if failure else None,
         )
@@ -70,6 +72,7 @@ def _fan_out(ahead: FanOut, limits: Limits) -> dict[str, Any]:
         "run": wiring.reference_to(run),
         "next": "inline" if inline else "map",
         "stage": ahead.stage,
+        "draft": ahead.draft,
         "wave": ahead.wave,
         "shards": items if inline else [],
         "items": {"bucket": settings().bucket, "key": keys.items(ahead.wave)},

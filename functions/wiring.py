@@ -11,7 +11,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import boto3
-from botocore.config import Config
 
 from coordinator.job import Job
 from coordinator.keys import RunKeys
@@ -20,6 +19,7 @@ from coordinator.rules.starts import limits_of
 from coordinator.state import runs
 from coordinator.steps.workplace import Workplace
 from coordinator.store.s3.inputs import S3Inputs
+from coordinator.store.s3.requests import client_config
 from coordinator.store.s3.store import S3Store, make_client
 from functions.settings import loaded_job, settings
 
@@ -30,9 +30,7 @@ if TYPE_CHECKING:
 
 FRESH_SECONDS = 30.0
 
-_CONFIG = Config(
-    retries={"mode": "standard", "max_attempts": 5}, connect_timeout=5, read_timeout=30
-)
+_CONFIG = client_config(read_timeout_seconds=30)
 
 
 @cache
@@ -122,7 +120,7 @@ def workplace_of(message: Message) -> Workplace:
         _seen.clear()
         _seen[keys] = seen
     run = seen.run
-    return Workplace(store(), run, now, inputs(), job_of(run), loaded_job().code_version)
+    return Workplace(store(), run, now, inputs(), job_of(run), loaded_job().program)
 
 
 def forget() -> None:

@@ -12,15 +12,18 @@ from constructs import Construct
 
 from coordinator.job import Job
 from coordinator.keys import JobKeys
+from coordinator.rules.transport import (
+    BURY_SECONDS,
+    COORDINATOR_MEMORY_MB,
+    COORDINATOR_SECONDS,
+)
 from infra.log_groups import LogGroups
 from infra.names import FAN_OUT_LABEL, NAMESPACE, Names
 from infra.options import INVOCATIONS_A_POLLER, Options
 from infra.policies import acknowledge, acknowledge_wildcards, allow
-from infra.queues import BURY_SECONDS, Queues
+from infra.queues import Queues
 from infra.storage import Storage
 
-COORDINATOR_SECONDS = 900
-COORDINATOR_MEMORY_MB = 1769
 BURY_MEMORY_MB = 512
 BURY_BATCH = 10
 BURY_CONCURRENCY = 2
@@ -89,8 +92,9 @@ class Functions(Construct):
         self._storage.allow_writing(role, self._keys.runs)
 
     def _allow_publish(self, role: iam.Role) -> None:
-        self._storage.allow_reading(role, self._keys.runs, *self._keys.pointer_keys())
-        self._storage.allow_writing(role, self._keys.runs, *self._keys.pointer_keys())
+        visible = (self._keys.published, *self._keys.pointer_keys())
+        self._storage.allow_reading(role, self._keys.runs, *visible)
+        self._storage.allow_writing(role, self._keys.runs, *visible)
 
     def _allow_work(self, role: iam.Role) -> None:
         self._storage.allow_reading(role, self._keys.runs, self._keys.results)
@@ -100,7 +104,7 @@ class Functions(Construct):
 
     def _allow_bury(self, role: iam.Role) -> None:
         self._storage.allow_reading(role, self._keys.runs)
-        self._storage.allow_writing(role, self._keys.run("*").notes("*"), in_parts=False)
+        self._storage.allow_writing(role, self._keys.any_run().notes("*"), in_parts=False)
         self._allow_answering(role)
 
     def _allow_answering(self, role: iam.Role) -> None:

@@ -8,14 +8,17 @@ from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from coordinator.limits import Limits
-from coordinator.rules.transport import receives, visibility_seconds
+from coordinator.rules.transport import (
+    BURY_SECONDS,
+    QUEUE_DAYS,
+    receives,
+    visibility_seconds,
+)
 from infra.names import Names
 from infra.policies import acknowledge, allow
 from infra.storage import Storage
 
-WORK_DAYS = 4
 LONGEST_DAYS = 14
-BURY_SECONDS = 60
 
 
 class Queues(Construct):
@@ -51,7 +54,7 @@ class Queues(Construct):
             "Work",
             storage,
             queue_name=names.queue,
-            retention_period=Duration.days(WORK_DAYS),
+            retention_period=Duration.days(QUEUE_DAYS),
             visibility_timeout=Duration.seconds(visibility_seconds(limits.timeout_seconds)),
             dead_letter_queue=sqs.DeadLetterQueue(
                 queue=self.dead_letters,

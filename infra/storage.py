@@ -94,7 +94,7 @@ class Storage(Construct):
 
         Source: "IAM policies for using Distributed Map states", Step Functions developer guide.
         """
-        waves = self._objects((self.keys.run("*").waves,))
+        waves = self._objects((self.keys.any_run().waves,))
         allow(role, "s3:GetObject", on=waves, why=OWN_FOLDERS)
         allow(
             role,

@@ -23,7 +23,7 @@ RETRIES = 185
 
 
 def scheduled_event(schedule: str) -> dict[str, str]:
-    """What a schedule starts a run with; functions/triggers.py reads it. The time is the one it was
+    """What a schedule starts a run with; coordinator/rules/starts.py reads it. The time is the one it was
     scheduled for, so that a second delivery is told from the next run."""
     return {"schedule": schedule, "scheduled_time": "<aws.scheduler.scheduled-time>"}
 

@@ -22,7 +22,7 @@ from coordinator.state import runs
 from coordinator.steps.publish import Published
 from coordinator.store.memory import MemoryInputs, MemoryStore
 from coordinator.store.ports import Page, Readable, Store
-from coordinator.testing import InlineCrew
+from coordinator.testing import PROGRAM, InlineCrew
 from coordinator.upkeep.verify import Finding, verify
 
 # FANFOLD_EXAMPLES=20 looks twenty times as hard as the ordinary run of the tests.
@@ -200,12 +200,18 @@ class World:
 
     def __post_init__(self) -> None:
         self.inputs = MemoryInputs(self.bodies)
-        self.keys = RunKeys(self.job.name, self.run_id)
+
+    @property
+    def keys(self) -> RunKeys:
+        """The run's keys, those of its stages under the drafts that are committed."""
+        keys = RunKeys(self.job.name, self.run_id)
+        run = runs.find(self.store, keys)
+        return keys if run is None else runs.keys_of(run)
 
     def clock(self) -> float:
         return float(next(self.seconds))
 
-    def run(self, crew: Crew | None = None) -> Published:
+    def run(self, crew: Crew | None = None, *, redo: bool = False) -> Published:
         """Execute the run to its end, or take it up again."""
         request = LocalRun(
             job=self.job,
@@ -214,6 +220,8 @@ class World:
             store=self.store,
             inputs=self.inputs,
             clock=self.clock,
+            code_version=PROGRAM.version,
+            redo=redo,
             hints=Hints(shard_bytes=self.shard_bytes, billed=False),
             logical_time=self.logical_time,
         )

@@ -7,18 +7,21 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from coordinator.cli.sizes import show_bytes, show_seconds
+from coordinator.errors import Fate
 from coordinator.machine.local import Watch
-from coordinator.model import Answer, RunRecord, Stage
+from coordinator.model import Answer, Message, RunRecord, Stage
 from coordinator.steps.attempts import Again, Answered, Failed, Verdict
 
 LINE_SECONDS = 5.0
+INDENT = 10
+DISPENSABLE = ("rate", "bytes", "retries", "records")  # in a narrow line, in this order
 
 
 class Progress(Watch):
@@ -34,10 +37,11 @@ class Progress(Watch):
         self.stage_began = self.began
         self.stage_bytes = 0
         self._said = self.began
+        self.begun = self.hopeless = False
+        # A terminal that is dumb, or wanted without colours, gets lines as a pipe does.
+        lively = console.is_terminal and not (console.is_dumb_terminal or console.no_color)
         self._live = (
-            Live(self, console=console, refresh_per_second=8, transient=True)
-            if console.is_terminal
-            else None
+            Live(self, console=console, refresh_per_second=8, transient=True) if lively else None
         )
 
     def __enter__(self) -> Self:
@@ -55,6 +59,10 @@ class Progress(Watch):
             self._live.stop()
 
     # -- what is told ----------------------------------------------------------------------------
+
+    def claimed(self, run: RunRecord) -> None:
+        """The run is ours: from here on it can be taken up again."""
+        self.begun = True
 
     def planning(self) -> None:
         """The inputs are being listed and cut."""
@@ -80,6 +88,7 @@ class Progress(Watch):
         elif isinstance(verdict, Failed):
             self.failures += 1
             note = verdict.note
+            self.hopeless |= note.fate is Fate.SHARD
             line = f"{note.stage}: shard {note.shard} failed: {note.error}: {note.reason}"
             self._say(line, always=True)
 
@@ -94,6 +103,12 @@ class Progress(Watch):
         if not self._live and self.clock() - self._said >= LINE_SECONDS:
             self._say(f"{self.stage}: {self._counts()}")
 
+    def lost(self, message: Message, reason: str) -> None:
+        """A worker died, and its message is received again."""
+        self._say(
+            f"{message.stage}: shard {message.shard.id} is received again: {reason}", always=True
+        )
+
     def publishing(self) -> None:
         """All shards are done."""
         self.stage, self.shards, self.done = "publish", 0, 0
@@ -103,11 +118,11 @@ class Progress(Watch):
 
     def _say(self, line: str, *, always: bool = False) -> None:
         if self._live is None or always:
-            self.console.print(Text(line), soft_wrap=True)
+            self.console.print(Text(line), soft_wrap=self._live is None)
             self._said = self.clock()
 
     def _counts(self) -> str:
-        return "  ".join([*self._way(), *self._sums()])
+        return "  ".join([*self._way(), *self._sums().values()])
 
     def _way(self) -> list[str]:
         """How far the stage is."""
@@ -117,23 +132,32 @@ class Progress(Watch):
             pieces.append(f"{show_seconds(each * (self.shards - self.done))} left")
         return pieces
 
-    def _sums(self) -> list[str]:
+    def _sums(self) -> dict[str, str]:
         """What has been read, how fast, and what went wrong."""
-        pieces = [f"{self.records:,} records", show_bytes(self.bytes)]
+        pieces = {"records": f"{self.records:,} records", "bytes": show_bytes(self.bytes)}
         if self.stage_bytes:
             seconds = max(self.clock() - self.stage_began, 1e-6)
-            pieces.append(f"{show_bytes(self.stage_bytes / seconds)}/s")
+            pieces["rate"] = f"{show_bytes(self.stage_bytes / seconds)}/s"
         if self.retries:
-            pieces.append("1 retry" if self.retries == 1 else f"{self.retries} retries")
+            pieces["retries"] = "1 retry" if self.retries == 1 else f"{self.retries:,} retries"
         if self.failures:
-            pieces.append(f"{self.failures} failed")
+            pieces["failures"] = f"{self.failures:,} failed"
         if self.quarantined:
-            pieces.append(f"{self.quarantined:,} quarantined")
+            pieces["quarantined"] = f"{self.quarantined:,} quarantined"
         return pieces
 
-    def __rich__(self) -> Group:
+    def _fitting_sums(self, width: int) -> str:
+        """The sums in one line, without the first of those that can be done without where it is
+        too long."""
+        pieces = self._sums()
+        for name in DISPENSABLE:
+            if len("  ".join(pieces.values())) > width:
+                pieces.pop(name, None)
+        return "  ".join(pieces.values())
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         first = Table.grid(padding=(0, 2, 0, 0), expand=True)
-        first.add_column(width=8)
+        first.add_column(width=INDENT - 2)
         first.add_column(ratio=1)
         first.add_column(no_wrap=True)
         first.add_column(no_wrap=True, justify="right")
@@ -143,5 +167,6 @@ class Progress(Watch):
             Text("  ".join(self._way())),
             Text(show_seconds(self.clock() - self.began), style="dim"),
         )
-        sums = "  ".join(self._sums())
-        return Group(first, Text(f"{'':10}{sums}", style="dim", no_wrap=True, overflow="ellipsis"))
+        sums = self._fitting_sums(options.max_width - INDENT)
+        yield first
+        yield Text(f"{'':{INDENT}}{sums}", style="dim", no_wrap=True, overflow="ellipsis")

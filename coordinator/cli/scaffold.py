@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from string import Template
 
-import typer
-
+from coordinator.cli.output import say
 from coordinator.errors import InputInvalid, OutputUnwritable
 from coordinator.keys import JOB_NAME
 
@@ -79,13 +78,13 @@ def test_amounts_are_added_up_by_kind() -> None:
 ''')
 
 
-def new_command(name: str, folder: Path) -> None:
+def new_command(name: str, folder_name: str) -> None:
     """Write `folder/name.py` and `tests/jobs/test_name.py`; nothing that exists is overwritten.
 
     Raises:
         InputInvalid: the name can't be a job's, or a file is there already.
     """
-    name = name.replace("_", "-")
+    name, folder = name.replace("_", "-"), Path(folder_name)
     if not JOB_NAME.match(name):
         raise InputInvalid(
             f"{name!r} can't name a job: take lower case letters, digits and '-', "
@@ -104,5 +103,5 @@ def new_command(name: str, folder: Path) -> None:
             path.write_text(template.substitute(names))
         except OSError as error:
             raise OutputUnwritable(f"{path} can't be written: {error.strerror}.") from error
-        typer.echo(f"wrote {path}")
-    typer.echo(f"Try it: fanfold run {module} INPUT...   test it: pytest {test_file}")
+        say(f"wrote {path}")
+    say(f"Try it: fanfold run {module} INPUT...   test it: pytest {test_file}")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 import typer
 
+from coordinator.cli.endings import FAILED
+from coordinator.cli.output import complain, say
 from coordinator.cli.places import locate, open_store
 from coordinator.cli.sizes import show_bytes
-from coordinator.errors import InputInvalid, RunBusy
+from coordinator.errors import FanfoldError, InputInvalid, RunBusy, RunMismatch
 from coordinator.ids import new_owner
 from coordinator.keys import JOB_NAME, RunKeys
 from coordinator.state import runs
@@ -23,15 +26,18 @@ ABANDONED_SECONDS = 86_400.0
 
 
 def cancel_command(run_dir: str) -> None:
-    """Mark a run as cancelled."""
+    """Mark a run as cancelled.
+
+    Raises:
+        RunMismatch: it is too late: the run is published.
+    """
     store, keys = locate(run_dir)
     run = runs.cancel(store, keys)
-    if run.state == "published":
-        typer.echo(f"Run {keys.run_id} of job {keys.job} is published already; nothing was done.")
-    else:
-        typer.echo(
-            f"Run {keys.run_id} of job {keys.job} is cancelled. Its run id takes it up again."
+    if run.state != "cancelled":
+        raise RunMismatch(
+            f"Run {keys.run_id} of job {keys.job} is published already; nothing was done."
         )
+    say(f"Run {keys.run_id} of job {keys.job} is cancelled. Its run id takes it up again.")
 
 
 def repair_command(run_dir: str) -> None:
@@ -40,37 +46,46 @@ def repair_command(run_dir: str) -> None:
     with _held(store, keys):
         removed = repair(store, keys, owner=new_owner("repair"))
     for entry in removed:
-        typer.echo(f"{entry.stage} shard {entry.shard}: {entry.reason}")
+        say(f"{entry.stage} shard {entry.shard}: {entry.reason}")
     if removed:
-        typer.echo(f"{len(removed)} entries were set aside. Take run {keys.run_id} up again.")
+        say(f"{len(removed)} entries were set aside. Take run {keys.run_id} up again.")
     else:
-        typer.echo(f"No entry of run {keys.run_id} is broken.")
+        say(f"No entry of run {keys.run_id} is broken.")
 
 
 def clean_command(output: str, job: str | None, *, dry: bool) -> None:
-    """Clean the runs of a folder or bucket, and say what went."""
-    store = open_store(output)
+    """Clean the runs of a folder or bucket, and say what went. A run that can't be read is named
+    and passed over."""
     if job is not None and not JOB_NAME.match(job):
         raise InputInvalid(f"{job!r} is no job's name.")
-    if isinstance(store, FileStore) and not dry:
-        store.sweep(ABANDONED_SECONDS, time.time())
-    objects = size = 0
-    for name in [job] if job else list(jobs_in(store)):
+    store = open_store(output)
+    if isinstance(store, FileStore):
+        if not Path(store.root).is_dir():
+            raise InputInvalid(f"There is no folder {store.root}. Give the folder of the runs.")
+        if not dry:
+            store.sweep(ABANDONED_SECONDS, time.time())
+    objects = size = troubles = 0
+    for name in list(jobs_in(store)) if job is None else [job]:
         for run_id in run_ids(store, name):
-            cleaned = _clean(store, RunKeys(name, run_id), dry=dry)
+            try:
+                cleaned = _clean(store, RunKeys(name, run_id), dry=dry)
+            except FanfoldError as error:
+                complain(f"{name} {run_id}: {error}")
+                troubles += 1
+                continue
             if cleaned is not None:
-                typer.echo(
-                    f"{name} {run_id}: {cleaned.objects:,} objects, {show_bytes(cleaned.bytes)}"
-                )
+                say(f"{name} {run_id}: {cleaned.objects:,} objects, {show_bytes(cleaned.bytes)}")
                 objects, size = objects + cleaned.objects, size + cleaned.bytes
     verb = "would be removed" if dry else "removed"
-    typer.echo(f"{objects:,} objects, {show_bytes(size)} {verb}.")
+    say(f"{objects:,} objects, {show_bytes(size)} {verb}.")
+    if troubles:
+        raise typer.Exit(FAILED)
 
 
 def _clean(store: Store, keys: RunKeys, *, dry: bool) -> Cleaned | None:
     """Clean one run, unless someone is executing it."""
     try:
-        with _held(store, keys):
+        with nullcontext() if dry else _held(store, keys):
             return clean(store, keys, now=time.time(), dry=dry)
     except RunBusy:
         return None

@@ -6,9 +6,10 @@ import json
 
 import typer
 
+from coordinator.cli.output import say
 from coordinator.cli.places import locate
 from coordinator.state import runs
-from coordinator.steps.publish import read_manifest
+from coordinator.state.catalogue import read_manifest
 from coordinator.upkeep.verify import verify
 
 
@@ -23,17 +24,17 @@ def verify_command(run_dir: str, *, as_json: bool) -> None:
     if as_json:
         status = "broken" if findings else "proven"
         problems = [{"where": finding.where, "problem": finding.problem} for finding in findings]
-        typer.echo(json.dumps({"run_id": keys.run_id, "status": status, "findings": problems}))
+        say(json.dumps({"run_id": keys.run_id, "status": status, "findings": problems}))
     elif findings:
         for finding in findings:
-            typer.echo(f"{finding.where}: {finding.problem}")
+            say(f"{finding.where}: {finding.problem}")
     else:
         manifest = read_manifest(store, keys)
         cleaned = " Its parts have been cleaned away." if runs.read(store, keys).cleaned else ""
-        typer.echo(
+        say(
             f"Run {keys.run_id} of job {keys.job} is proven: {manifest.objects:,} objects, "
             f"{manifest.bytes:,} bytes, {manifest.quarantined:,} quarantined, "
-            f"{len(manifest.results):,} results.{cleaned}"
+            f"{manifest.result_objects:,} results.{cleaned}"
         )
     if findings:
         raise typer.Exit(1)

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import IO, Any, ClassVar
 
 from pydantic import ConfigDict, ValidationError
@@ -128,8 +129,9 @@ class Batch:
     """Consecutive units (lines, rows or objects) of one slice.
 
     Every unit is a record, refused, blank, or no record at all (a header). `index` holds the unit
-    number of each record, None where the two agree. `starts()` gives the offset of every unit;
-    `ordinal` is the number of the first unit in its object, `end` the offset after the last.
+    number of each record, None where the two agree. `starts()` gives the offset of every unit, and
+    is cheap to ask again; `ordinal` is the number of the first unit in its object, `end` the offset
+    after the last.
     """
 
     slice: Slice
@@ -178,7 +180,7 @@ class Batch:
             self,
             records=self.records[record:],
             units=self.units - unit,
-            starts=lambda: starts()[unit:],
+            starts=cache(lambda: starts()[unit:]),
             ordinal=self.ordinal + unit,
             index=None if self.index is None else [number - unit for number in self.index[record:]],
             refused=[(number - unit, reason) for number, reason in self.refused if number >= unit],
@@ -202,6 +204,14 @@ class Reader(ABC):
         Raises:
             InputChanged: the object is not as pinned.
             SourceContradicted: it is not what the source declares.
+        """
+
+    def settle(self) -> None:  # noqa: B027  only what a job opens itself can be left open
+        """Hold what the job itself has read by now, from the records it was given, against what
+        was pinned. Called when records have been mapped, before they count.
+
+        Raises:
+            FanfoldError: what reading met first, even where the job's code caught it.
         """
 
     def header(self, pinned: Pinned) -> tuple[str, ...] | None:

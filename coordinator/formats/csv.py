@@ -8,13 +8,18 @@ import io
 import sys
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
-from typing import Any, ClassVar, cast
+from datetime import date, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
+from typing import Any, ClassVar
+from uuid import UUID
 
 from pydantic import BaseModel, Field
 from pydantic.dataclasses import dataclass
 
-from coordinator.errors import JobInvalid, OutputInvalid, SourceContradicted
-from coordinator.formats.base import STRICT, Batch, Encode, Sink, invalid, too_long, within
+from coordinator.errors import JobInvalid, SourceContradicted, Unencodable
+from coordinator.formats.base import STRICT, Batch, Encode, Sink, too_long, within
 from coordinator.formats.linewise import (
     BOM,
     NOT_DECOMPRESSIBLE,
@@ -24,11 +29,14 @@ from coordinator.formats.linewise import (
     raw_lines,
     undecodable,
 )
-from coordinator.formats.rows import Rows
+from coordinator.formats.ranges import Block
+from coordinator.formats.rows import Quotes, Rows, RowUnit
+from coordinator.formats.table import Table
 from coordinator.model import Pinned, Slice
 from coordinator.store.ports import Inputs
 
 ROWS_A_BATCH = 2000
+BATCH_BYTES = 256 * 1024  # a batch is full with this many, however few its rows
 
 # `record_bytes` is our limit; the csv module's own would refuse cells over 128 KiB.
 csv.field_size_limit(sys.maxsize)
@@ -43,7 +51,8 @@ class Csv(LinewiseSource, Sink):
     `columns` names the columns of files that have none. A text with `multiline=False` promises
     that no cell holds a newline, and can then be split by bytes.
 
-    As a sink, the columns are those of `columns` or of the model.
+    As a sink, the columns are those of `columns` or of the model; a row with a character that
+    `encoding` lacks is refused.
     """
 
     model: type[BaseModel] | None = None
@@ -98,10 +107,17 @@ class Csv(LinewiseSource, Sink):
         return _encoder(self)
 
     def preamble(self) -> bytes:
-        return _encode_row(self.sink_columns(), self.delimiter)
+        columns = self.sink_columns()
+        try:
+            return _encode_row(columns, self.delimiter, self.encoding)
+        except Unencodable as error:
+            raise JobInvalid(
+                f"The columns {', '.join(columns)!r} of a Csv sink can't be written as "
+                f"{self.encoding}: rename them, or take encoding='utf-8'."
+            ) from error
 
     def decode(self, body: bytes) -> list[Any]:
-        text = io.StringIO(body.decode(), newline="")
+        text = io.StringIO(body.decode(self.encoding), newline="")
         return list(csv.DictReader(text, delimiter=self.delimiter))
 
 
@@ -113,7 +129,7 @@ class CsvLineReader(LinewiseReader):
     ) -> None:
         super().__init__(source, inputs, record_bytes)
         self.csv = source
-        self.table = Table(source, header)
+        self.table = Table(source.columns, source.model, header)
 
     def header(self, pinned: Pinned) -> tuple[str, ...] | None:
         return read_header(self, self.csv, pinned)
@@ -145,20 +161,29 @@ class CsvLineReader(LinewiseReader):
             return None
         return rows if len(rows) == len(text) else None
 
+    def passing(self, offset: int) -> Quotes:
+        return Quotes(self.csv.encoding, self.csv.delimiter, marked=offset == 0)
+
+    def _batch(self, piece: Slice, block: Block) -> Batch:
+        if block.passed is not None and block.passed.open:
+            raise _contradicted(piece.key, block.offset)
+        return super()._batch(piece, block)
+
     def _row(self, batch: Batch, line: bytes, unit: int) -> list[str]:
         text = line.decode(self.csv.encoding)
         try:
             return next(csv.reader([text], delimiter=self.csv.delimiter, strict=True), [])
         except csv.Error as error:
             if "unexpected end of data" in str(error):
-                raise SourceContradicted(
-                    f"The row at byte {batch.offset(unit)} of {batch.slice.key} has a newline within "
-                    "quotes, but the source says multiline=False: declare Csv(..., multiline=True)."
-                ) from error
+                raise _contradicted(batch.slice.key, batch.offset(unit)) from error
             raise
 
     def _row_or_refusal(self, batch: Batch, line: bytes, unit: int) -> list[str] | str:
         if len(line) > self.record_bytes:
+            quotes = self.passing(-1)
+            quotes.feed(line)
+            if quotes.open:
+                raise _contradicted(batch.slice.key, batch.offset(unit))
             return too_long(self.record_bytes)
         try:
             return self._row(batch, line, unit)
@@ -168,15 +193,26 @@ class CsvLineReader(LinewiseReader):
             return f"not a CSV row: {error}"
 
 
+def _contradicted(key: str, offset: int) -> SourceContradicted:
+    return SourceContradicted(
+        f"The row at byte {offset} of {key} has a newline within quotes, but the source says "
+        "multiline=False: declare Csv(..., multiline=True)."
+    )
+
+
 class RowReader(LinewiseReader):
-    """Rows of a Csv whose cells may hold newlines: read whole, cut by row number only."""
+    """Rows of a Csv whose cells may hold newlines: read whole, cut by the number of units only.
+
+    A row is a unit. Where one is refused that took in several lines, these and all that follow to
+    the object's end are units of their own, refused; see `rows`.
+    """
 
     def __init__(
         self, source: Csv, inputs: Inputs, record_bytes: int, header: tuple[str, ...] | None
     ) -> None:
         super().__init__(source, inputs, record_bytes)
         self.csv = source
-        self.table = Table(source, header)
+        self.table = Table(source.columns, source.model, header)
 
     def header(self, pinned: Pinned) -> tuple[str, ...] | None:
         return read_header(self, self.csv, pinned)
@@ -184,32 +220,24 @@ class RowReader(LinewiseReader):
     def decode(self, batch: Batch, data: bytes, *, first: bool) -> None:
         raise NotImplementedError  # rows do not end with blocks: `batches` is this reader's own
 
+    def passing(self, offset: int) -> Quotes:
+        return Quotes(self.csv.encoding, self.csv.delimiter, marked=offset == 0)
+
     def batches(self, piece: Slice) -> Generator[Batch, None, None]:
         whole = piece.model_copy(update={"unit": "records", "start": 0, "stop": -1})
         with closing(self.blocks(whole)) as found:
-            yield from self._row_batches(
-                piece, Rows(found, self.csv.encoding, self.csv.delimiter, self.record_bytes)
-            )
+            rows = Rows(found, self.csv.encoding, self.csv.delimiter, self.record_bytes)
+            rows.columns = len(self.csv.columns) if self.csv.columns else None
+            yield from self._row_batches(piece, rows)
 
     def _row_batches(self, piece: Slice, rows: Rows) -> Iterator[Batch]:
-        ordinal = 0
-        awaiting_header = self.table.has_header
+        units = rows.units()
+        end = ordinal = 0
         while True:
-            starts: list[int] = []
-            batch = Batch(piece, [], 0, starts.copy, rows.position, ordinal, index=[])
-            while batch.units < ROWS_A_BATCH and (row := rows.next()) is not None:
-                starts.append(rows.row_start)
-                unit = batch.units
-                batch.units += 1
-                if awaiting_header and row != NOT_DECOMPRESSIBLE:
-                    self.table.check_header(row, piece.key)
-                    awaiting_header = False
-                else:
-                    self.table.take(batch, unit, row)
-            batch.end = rows.position
+            batch = self._next_batch(piece, rows, units, end, ordinal)
+            end, ordinal = batch.end, ordinal + batch.units
             if not batch.units:
                 return
-            ordinal += batch.units
             if piece.unit == "records":
                 if 0 <= piece.stop <= batch.ordinal:
                     return
@@ -217,69 +245,23 @@ class RowReader(LinewiseReader):
             if batch.units:
                 yield batch
 
-
-class Table:
-    """The columns of a Csv source, and how a row becomes a record."""
-
-    def __init__(self, source: Csv, header: tuple[str, ...] | None) -> None:
-        self.has_header = source.columns is None
-        self.columns = source.columns or header
-        model = source.model
-        self.validate = model.__pydantic_validator__.validate_python if model is not None else None
-        self.optional = optional_names(model)
-
-    def check_header(self, row: list[str] | str, key: str) -> None:
-        """Hold an object's header against the plan's; the first one read sets it.
-
-        Raises:
-            SourceContradicted: they differ, or it can't be read (a str says why).
-        """
-        if isinstance(row, str):
-            raise SourceContradicted(
-                f"The header of {key} can't be read ({row}). Correct it, or name the columns: "
-                "Csv(columns=(...))."
-            )
-        found = tuple(row)
-        if self.columns is None:
-            self.columns = found
-        elif found != self.columns:
-            raise SourceContradicted(
-                f"The header of {key} has the columns {', '.join(found)!r}, others have "
-                f"{', '.join(self.columns)!r}. All objects of a Csv source share one header."
-            )
-
-    def take(self, batch: Batch, unit: int, row: list[str] | str) -> None:
-        """Put a row where it belongs in its batch: record, refused or blank."""
-        if isinstance(row, str):
-            batch.refused.append((unit, row))
-            return
-        if not row:
-            batch.blank.append(unit)
-            return
-        columns = cast("tuple[str, ...]", self.columns)
-        if len(row) != len(columns):
-            batch.refused.append((unit, f"{len(row)} cells, but {len(columns)} columns"))
-            return
-        record: Any = dict(zip(columns, row, strict=True))
-        if self.validate is not None:
-            for name in self.optional:
-                if record.get(name) == "":
-                    del record[name]
-            try:
-                record = self.validate(record)
-            except ValueError as error:
-                batch.refused.append((unit, invalid(error)))
-                return
-        batch.records.append(record)
-        cast("list[int]", batch.index).append(unit)
-
-
-def optional_names(model: type[BaseModel] | None) -> tuple[str, ...]:
-    """The column names for which a model has a default."""
-    if model is None:
-        return ()
-    fields = model.model_fields.items()
-    return tuple(field.alias or name for name, field in fields if not field.is_required())
+    def _next_batch(
+        self, piece: Slice, rows: Rows, units: Iterator[RowUnit], end: int, ordinal: int
+    ) -> Batch:
+        """The next units, from the offset `end` on; the first of an object may be its header."""
+        table = self.table
+        starts: list[int] = []
+        batch = Batch(piece, [], 0, lambda: starts, end, ordinal, index=[])
+        for unit, (start, stop, row) in enumerate(units):
+            starts.append(start)
+            if table.has_header and ordinal == unit == 0 and row != NOT_DECOMPRESSIBLE:
+                rows.columns = len(table.check_header(row, piece.key))
+            else:
+                table.take(batch, unit, row)
+            batch.units, batch.end = unit + 1, stop
+            if batch.units == ROWS_A_BATCH or stop - starts[0] >= BATCH_BYTES:
+                break
+        return batch
 
 
 def read_header(reader: LinewiseReader, source: Csv, pinned: Pinned) -> tuple[str, ...] | None:
@@ -320,30 +302,59 @@ def _encoder(sink: Csv) -> Encode:
             record = record.model_dump(mode="json")
         if isinstance(record, Mapping):
             if unknown := [name for name in record if name not in known]:
-                raise OutputInvalid(
-                    f"A Csv sink has no column {unknown[0]!r}; its columns are {', '.join(columns)}."
+                raise Unencodable(
+                    f"A Csv sink has no column {str(unknown[0])[:80]!r}; its columns are "
+                    f"{', '.join(columns)}."
                 )
             cells = [record.get(name) for name in columns]
         elif isinstance(record, (tuple, list)):
             if len(record) != len(columns):
-                raise OutputInvalid(
+                raise Unencodable(
                     f"A Csv sink with {len(columns)} columns can't take {len(record)} cells."
                 )
             cells = list(record)
         else:
-            raise OutputInvalid(
+            raise Unencodable(
                 f"A Csv sink takes dicts, models or sequences, not {type(record).__name__}."
             )
-        for cell in cells:
-            if isinstance(cell, (Mapping, list, tuple, set, bytes)):
-                raise OutputInvalid(f"A cell of a Csv sink can't hold a {type(cell).__name__}.")
-        return _encode_row(cells, sink.delimiter)
+        if not _CELLS.issuperset(map(type, cells)):
+            cells = [_cell(cell) for cell in cells]
+        return _encode_row(cells, sink.delimiter, sink.encoding)
 
     return encode
 
 
-def _encode_row(cells: Iterable[object], delimiter: str) -> bytes:
+_CELLS = frozenset({str, int, float, bool, type(None)})
+
+
+def _cell(cell: object) -> object:
+    """A cell as what is written: an enum's value, and else only what has one text.
+
+    Raises:
+        Unencodable: it is of another type; of many the text would be an address in memory.
+    """
+    if isinstance(cell, Enum):
+        cell = cell.value
+    if cell is None or isinstance(
+        cell, (str, int, float, Decimal, Fraction, date, time, timedelta, UUID)
+    ):
+        return cell
+    raise Unencodable(f"A cell of a Csv sink can't hold a {type(cell).__name__}.")
+
+
+def _encode_row(cells: Iterable[object], delimiter: str, encoding: str) -> bytes:
     text = io.StringIO(newline="")
-    csv.writer(text, delimiter=delimiter, lineterminator="\r\n").writerow(cells)
+    try:
+        csv.writer(text, delimiter=delimiter, lineterminator="\r\n").writerow(cells)
+    except ValueError as error:
+        raise Unencodable(f"a cell can't be written: {error}") from error
     # csv quotes only cells that hold a sign of its line end: a carriage return must be quoted too
-    return text.getvalue().removesuffix("\r\n").encode() + b"\n"
+    row = text.getvalue().removesuffix("\r\n")
+    try:
+        body = row.encode(encoding)
+        # shift_jis and euc_jp write a backslash for ¥
+        if encoding == "utf-8" or body.decode(encoding) == row:
+            return body + b"\n"
+    except UnicodeError:
+        pass
+    raise Unencodable(f"a cell holds a character that {encoding} lacks")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
-from datetime import date, datetime, time
+from collections.abc import Callable, Iterable
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from math import isfinite
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -15,10 +16,12 @@ from pydantic import BaseModel
 from pydantic.dataclasses import dataclass
 from pydantic_core import from_json
 
-from coordinator.errors import OutputInvalid
+from coordinator.errors import Unencodable
 from coordinator.formats.base import STRICT, Batch, Encode, Sink, invalid, too_long
 from coordinator.formats.linewise import LinewiseReader, LinewiseSource, raw_lines
 from coordinator.store.ports import Inputs
+
+DIGITS = 4300  # of an integer: those who read JSON, Python too, refuse more
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -82,6 +85,8 @@ class JsonReader(LinewiseReader):
 def _plain(value: object) -> object:
     """What JSON has no type for, as what it has."""
     if isinstance(value, BaseModel):
+        if _is_doubtful((value,)):
+            _refuse_sets(value)
         return value.model_dump(mode="json")
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
@@ -91,7 +96,7 @@ def _plain(value: object) -> object:
         return value.isoformat()
     if isinstance(value, (Decimal, UUID)):
         return str(value)
-    raise OutputInvalid(
+    raise Unencodable(
         f"A {type(value).__name__} can't be written as JSON; yield dicts, lists, numbers and text."
     )
 
@@ -128,17 +133,95 @@ def encode_json(value: object) -> bytes:
     """A value as compact JSON.
 
     Raises:
-        OutputInvalid: a type that JSON can't take, such as a set.
-        ValueError: NaN, infinity, a lone surrogate or a cycle.
+        Unencodable: it holds what JSON can't take: a set, NaN, a lone surrogate, a cycle, an
+            integer of more digits than Python reads.
     """
     try:
         return _COMPACT(value).encode()
-    except TypeError as error:
-        raise OutputInvalid(f"An output can't be written as JSON: {error}.") from error
+    except Unencodable:
+        raise
+    except UnicodeEncodeError:
+        raise Unencodable("A str with a lone surrogate can't be written as JSON.") from None
+    except RecursionError:
+        raise Unencodable("An output that is nested this deeply can't be written.") from None
+    except (TypeError, ValueError) as error:
+        raise Unencodable(f"An output can't be written as JSON: {error}.") from error
 
 
 def encode_json_line(record: object) -> bytes:
     """One output record of a JsonLines sink."""
     if type(record) is not dict and isinstance(record, BaseModel):
-        return record.__pydantic_serializer__.to_json(record) + b"\n"
+        return encode_model(record) + b"\n"
     return encode_json(record) + b"\n"
+
+
+# ------------------------------------------------------------------------------------------------
+# Models
+# ------------------------------------------------------------------------------------------------
+
+# What pydantic writes as JSON without bending it; of numbers it depends on their size.
+_SURE = frozenset({str, bool, type(None), date, datetime, time, timedelta, Decimal, UUID})
+_WORD = 1 << 63
+
+
+def encode_model(record: BaseModel) -> bytes:
+    """A model as JSON, by its own serializers.
+
+    Raises:
+        Unencodable: as `encode_json`. Pydantic alone would write null for NaN, and a set in an
+            order that differs from process to process.
+    """
+    try:
+        body = record.__pydantic_serializer__.to_json(record)
+        bent = b"[" in body or b"null" in body or len(body) > DIGITS
+        if bent and _is_doubtful((record,)):
+            _refuse_sets(record)
+            if "ser_json_inf_nan" not in record.model_config:
+                encode_json(record.model_dump(mode="json"))
+        if record.model_config.get("ser_json_inf_nan") == "constants":
+            from_json(body, allow_inf_nan=False)
+    except Unencodable:
+        raise
+    except ValueError as error:
+        raise Unencodable(
+            f"A {type(record).__name__} can't be written as JSON: {error}."
+        ) from error
+    return body
+
+
+def _refuse_sets(record: BaseModel) -> None:
+    """Refuse a model that holds a set, unless a serializer of its own puts that in order."""
+    waiting: list[object] = [record.model_dump()]
+    for value in waiting:
+        if isinstance(value, (set, frozenset)):
+            raise Unencodable(
+                f"A {type(value).__name__} has no order to be written in; yield a sorted list."
+            )
+        if isinstance(value, (list, tuple)):
+            waiting += value
+        elif isinstance(value, dict):
+            waiting += value.values()
+
+
+def _is_doubtful(values: Iterable[Any]) -> bool:
+    """Whether there is something in these that pydantic may bend to fit into JSON."""
+    for value in values:
+        kind = type(value)
+        if kind in _SURE:
+            sure = True
+        elif kind is int:
+            sure = -_WORD < value < _WORD
+        elif kind is float:
+            sure = isfinite(value)
+        elif kind is list or kind is tuple:
+            sure = not _is_doubtful(value)
+        elif kind is dict:
+            sure = not _is_doubtful(value.values())
+        elif isinstance(value, BaseModel):
+            extra = value.__pydantic_extra__
+            sure = not _is_doubtful((*vars(value).values(), *(extra or {}).values()))
+        else:
+            sure = isinstance(value, Enum)
+        if not sure:
+            return True
+    return False

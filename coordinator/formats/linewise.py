@@ -6,6 +6,7 @@ import io
 from abc import abstractmethod
 from collections.abc import Generator, Sequence
 from contextlib import closing
+from functools import cache
 
 from pydantic.dataclasses import dataclass
 
@@ -17,7 +18,7 @@ from coordinator.formats.compression import (
     decompressor,
     is_compressed,
 )
-from coordinator.formats.ranges import NO_STOP, Block, blocks, first_byte_read
+from coordinator.formats.ranges import NO_STOP, Block, Passing, blocks, first_byte_read
 from coordinator.model import Slice
 
 BOM = b"\xef\xbb\xbf"
@@ -68,25 +69,30 @@ class LinewiseReader(Reader):
                 if batch.units:
                     yield batch
 
+    def passing(self, offset: int) -> Passing | None:
+        """What looks at a record that is passed over, where that matters for the next."""
+        return None
+
     def blocks(self, piece: Slice) -> Generator[Block, None, None]:
-        """The blocks of a slice; those of a compressed object have decompressed offsets.
+        """The blocks of a slice; those of a compressed object have decompressed offsets. A byte
+        order mark with nothing after it is none.
 
         Closing it early tells, as its end does, whether the object is still as pinned.
         """
-        most = self.record_bytes + len(BOM)  # a mark counts for nothing; `decode` is exact
-        if is_compressed(piece.key):
-            if not decompresses(self.inputs, piece.pinned):
-                yield Block(0, None, -1)
-                return
-            with closing(self.inputs.open(piece.pinned, 0, piece.size)) as stream:
-                yield from blocks(decompressor(piece.key, stream), 0, NO_STOP, most)
+        packed = is_compressed(piece.key)
+        if packed and not decompresses(self.inputs, piece.pinned):
+            yield Block(0, None, -1)
             return
-        whole = piece.unit == "records"
+        whole = packed or piece.unit == "records"
         start, stop = (0, NO_STOP) if whole else (piece.start, piece.stop)
+        most = self.record_bytes + len(BOM)  # a mark counts for nothing; `decode` is exact
         with closing(
             self.inputs.open(piece.pinned, first_byte_read(start), min(stop, piece.size))
         ) as stream:
-            yield from blocks(stream.read, start, stop, most)
+            read = decompressor(piece.key, stream) if packed else stream.read
+            for block in blocks(read, start, stop, most, passing=self.passing):
+                if block.data != BOM or block.offset:
+                    yield block
 
     def _batch(self, piece: Slice, block: Block) -> Batch:
         end = block.offset + max(block.length, 0)
@@ -94,7 +100,7 @@ class LinewiseReader(Reader):
             reason = NOT_DECOMPRESSIBLE if block.length < 0 else too_long(self.record_bytes)
             return Batch(piece, [], 1, lambda: (block.offset,), end, refused=[(0, reason)])
         data = block.data
-        batch = Batch(piece, [], 0, lambda: line_starts(data, block.offset), end)
+        batch = Batch(piece, [], 0, cache(lambda: line_starts(data, block.offset)), end)
         self.decode(batch, data, first=block.offset == 0)
         return batch
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass as record
 from dataclasses import field
 from typing import IO, ClassVar
@@ -10,12 +12,12 @@ from typing import IO, ClassVar
 from pydantic.dataclasses import dataclass
 from pydantic_core import from_json
 
-from coordinator.errors import OutputInvalid
+from coordinator.errors import FanfoldError, OutputInvalid, Unencodable
 from coordinator.formats.base import STRICT, Batch, Encode, Reader, Sink, Source
 from coordinator.formats.jsonlines import encode_json
 from coordinator.keys import check_result_name
 from coordinator.limits import MIB
-from coordinator.model import Slice
+from coordinator.model import Pinned, Slice
 from coordinator.store.ports import Inputs, Readable
 
 COPY_BYTES = 1 * MIB
@@ -35,7 +37,8 @@ class Object:
         return self.key.rsplit("/", 1)[-1]
 
     def open(self) -> Readable:
-        """Stream the object's bytes from the start."""
+        """Stream the object's bytes from the start. What is left open is closed once the record
+        has been mapped."""
         return self.opener()
 
     def read(self) -> bytes:
@@ -85,20 +88,85 @@ class Objects(Source, Sink):
 
 
 class ObjectReader(Reader):
-    """Every object is one record."""
+    """Every object is one record. It is read by the job's own code, so the reader keeps an eye on
+    the streams that this opens."""
+
+    def __init__(self, source: Objects, inputs: Inputs, record_bytes: int) -> None:
+        super().__init__(source, inputs, record_bytes)
+        self._trouble: FanfoldError | None = None
+        self._opened: list[weakref.ref[ObjectStream]] = []
 
     def batches(self, piece: Slice) -> Generator[Batch, None, None]:
         pinned = piece.pinned
-        record = Object(pinned.key, pinned.size, lambda: self.inputs.open(pinned, 0, pinned.size))
+        record = Object(pinned.key, pinned.size, lambda: self._open(pinned))
         yield Batch(piece, [record], 1, lambda: (0,), piece.size)
+
+    def settle(self) -> None:
+        """Close what the job left open, which tells whether it was as pinned to the end."""
+        opened, self._opened = self._opened, []
+        for reference in opened:
+            if (stream := reference()) is not None:
+                with suppress(FanfoldError):
+                    stream.close()
+        trouble, self._trouble = self._trouble, None
+        if trouble is not None:
+            raise trouble
+
+    def _open(self, pinned: Pinned) -> ObjectStream:
+        try:
+            stream = ObjectStream(self.inputs.open(pinned, 0, pinned.size), self._remember)
+        except FanfoldError as error:
+            self._remember(error)
+            raise
+        self._opened.append(weakref.ref(stream))  # in one step: a job may read in threads
+        return stream
+
+    def _remember(self, error: FanfoldError) -> None:
+        self._trouble = self._trouble or error
+
+
+class ObjectStream:
+    """A `Readable` in the hands of a job. Whatever goes wrong is remembered for its reader, since
+    the job may pass over it; one that the job lets go of is closed."""
+
+    def __init__(self, stream: Readable, remember: Callable[[FanfoldError], None]) -> None:
+        self._stream: Readable | None = stream
+        self._remember = remember
+
+    def read(self, size: int = -1, /) -> bytes:
+        if self._stream is None:
+            raise ValueError("The stream of this object is closed.")
+        try:
+            return self._stream.read(size)
+        except FanfoldError as error:
+            self._remember(error)
+            raise
+
+    def close(self) -> None:
+        """Close it, and refuse an object that was changed while it was read."""
+        stream, self._stream = self._stream, None
+        try:
+            if stream is not None:
+                stream.close()
+        except FanfoldError as error:
+            self._remember(error)
+            raise
+
+    def __del__(self) -> None:
+        with suppress(FanfoldError):
+            self.close()
 
 
 def encode_blob(record: object) -> bytes:
-    """One output of an Objects sink: a line with its name and size, then its bytes."""
+    """One output of an Objects sink: a line with its name and size, then its bytes.
+
+    Raises:
+        Unencodable: it is no `Blob` of bytes, or its name can't name a result.
+    """
     if not isinstance(record, Blob):
-        raise OutputInvalid(f"An Objects sink takes Blob(name, body), not {type(record).__name__}.")
+        raise Unencodable(f"An Objects sink takes Blob(name, body), not {type(record).__name__}.")
     if not isinstance(record.body, bytes):
-        raise OutputInvalid(f"The body of a Blob must be bytes, not {type(record.body).__name__}.")
+        raise Unencodable(f"The body of a Blob must be bytes, not {type(record.body).__name__}.")
     return encode_json([check_result_name(record.name), len(record.body)]) + b"\n" + record.body
 
 

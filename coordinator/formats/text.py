@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from pydantic.dataclasses import dataclass
 
-from coordinator.errors import OutputInvalid
+from coordinator.errors import Unencodable
 from coordinator.formats.base import STRICT, Encode, Sink
 
 
@@ -24,9 +24,16 @@ class Text(Sink):
 
 
 def encode_text_line(record: object) -> bytes:
-    """One output record of a Text sink."""
+    """One output record of a Text sink.
+
+    Raises:
+        Unencodable: it is no `str`, or holds a newline or a lone surrogate.
+    """
     if not isinstance(record, str):
-        raise OutputInvalid(f"A Text sink takes str, not {type(record).__name__}.")
+        raise Unencodable(f"A Text sink takes str, not {type(record).__name__}.")
     if "\n" in record:
-        raise ValueError("an output line of a Text sink holds a newline")
-    return record.encode() + b"\n"
+        raise Unencodable("an output line of a Text sink holds a newline")
+    try:
+        return record.encode() + b"\n"
+    except UnicodeEncodeError:
+        raise Unencodable("an output line of a Text sink holds a lone surrogate") from None

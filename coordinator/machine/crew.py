@@ -1,30 +1,29 @@
 """The crew of one machine: worker processes, and the queue that feeds them.
 
 It behaves as the queue on AWS does: a message whose worker died is received again, one that failed
-retryably comes back after a delay, and one received too often is buried with a note. At the end of
-a wave, idle workers help: a shard far behind is told to split off its rest, and one that can't be
-split is begun a second time by an idle worker. The first entry wins.
+retryably comes back after a delay, and one received too often is buried with a note. A worker that
+gives no sign of progress for `timeout_seconds` is ended; a shard that takes about as long in all is
+told to split off its rest. At the end of a wave, idle workers help: a shard far behind is told to
+split, too, and one that can't be split is begun a second time. The first entry wins.
 """
 
 from __future__ import annotations
 
-import os
 import selectors
-import signal
-import subprocess
-import sys
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from subprocess import TimeoutExpired
 from typing import Self
 
 from coordinator.errors import AttemptFailed, RunCancelled
+from coordinator.machine.hand import Hand
 from coordinator.machine.local import Hear
 from coordinator.machine.queue import WaveQueue
-from coordinator.machine.worker import VERDICT, Delivery, Setup
+from coordinator.machine.worker import TELL_SECONDS, VERDICT, Delivery, Setup
 from coordinator.model import Message, RunRecord
-from coordinator.rules.pacing import is_skewed
+from coordinator.rules.pacing import is_skewed, working_seconds
+from coordinator.rules.transport import receives
 from coordinator.steps.attempts import Again, Answered, bury
 from coordinator.steps.workplace import RunPlace
 from coordinator.store.ports import Store
@@ -35,30 +34,14 @@ GRACE_SECONDS = 5.0
 FUTILE_STARTS = 3
 LOOK_SECONDS = 0.5
 STRAGGLER_SECONDS = 2.0
+START_SECONDS = 60.0  # that a worker has at least until it is ready
+SLEPT_SECONDS = 2.0  # between two looks: more, and we were stopped ourselves (Ctrl-Z, a lid closed)
+
+Lost = Callable[[Message, str], None]
 
 
-@dataclass(slots=True)
-class Hand:
-    """One worker process, and the messages it holds: the first is the one it works on."""
-
-    process: subprocess.Popen[bytes]
-    deliveries_fd: int
-    answers_fd: int
-    held: deque[Delivery] = field(default_factory=deque)
-    unread: bytes = b""
-    answers: int = 0
-    began: float = 0.0
-    hurried: bool = False
-
-    def close_pipes(self) -> None:
-        """Let go of the worker; it ends when it has read all."""
-        os.close(self.deliveries_fd)
-        os.close(self.answers_fd)
-
-    def begin_next(self, now: float) -> None:
-        """The message in front is being worked on from now."""
-        self.began = now
-        self.hurried = False
+def nobody(message: Message, reason: str) -> None:
+    """Tells no one that a worker died at a message."""
 
 
 class ProcessCrew:
@@ -68,6 +51,7 @@ class ProcessCrew:
         store: where the notes of shards go whose workers died; `clock` dates them.
         splittable: whether shards of the map stage may be split.
         is_cancelled: asked now and then while a wave goes on.
+        lost: told of a message that is received again because its worker died, and why.
     """
 
     def __init__(
@@ -79,13 +63,16 @@ class ProcessCrew:
         clock: Callable[[], float],
         splittable: bool,
         is_cancelled: Callable[[], bool],
+        lost: Lost = nobody,
     ) -> None:
         self.setup = setup
         self.store = store
         self.clock = clock
-        self.attempts = setup.limits.attempts
+        self.receives = receives(setup.limits)
+        self.timeout_seconds = setup.limits.timeout_seconds
         self.splittable = splittable
         self.is_cancelled = is_cancelled
+        self.lost = lost
         self._run: RunRecord
         self._hear: Hear
         self._hands: list[Hand] = []
@@ -93,8 +80,12 @@ class ProcessCrew:
         self._futile_starts = 0
         self._seconds_a_shard = 1.0
         self._looked = time.monotonic()
-        for _ in range(workers):
-            self._hire()
+        try:
+            for _ in range(workers):
+                self._hire()
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -107,6 +98,7 @@ class ProcessCrew:
 
         Raises:
             RunCancelled: the run was cancelled meanwhile.
+            AttemptFailed: workers can't even start.
         """
         self._run, self._hear = run, hear
         wave = WaveQueue(messages)
@@ -120,19 +112,26 @@ class ProcessCrew:
             self._look_around(wave)
 
     def close(self) -> None:
-        """End all workers; what they were at is not committed."""
+        """End all workers; what they were at is not committed. Interrupted, it kills them."""
+        try:
+            for hand in self._hands:
+                hand.process.terminate()
+            deadline = time.monotonic() + GRACE_SECONDS
+            for hand in self._hands:
+                with suppress(TimeoutExpired):
+                    hand.process.wait(max(deadline - time.monotonic(), 0.0))
+        finally:
+            self.kill()
+            for hand in self._hands:
+                hand.end(GRACE_SECONDS)
+                hand.close_pipes()
+            self._hands.clear()
+            self._selector.close()
+
+    def kill(self) -> None:
+        """End all workers at once."""
         for hand in self._hands:
-            hand.process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + GRACE_SECONDS
-        for hand in self._hands:
-            try:
-                hand.process.wait(max(deadline - time.monotonic(), 0.1))
-            except subprocess.TimeoutExpired:
-                hand.process.kill()
-                hand.process.wait()
-            hand.close_pipes()
-        self._hands.clear()
-        self._selector.close()
+            hand.process.kill()
 
     # -- feeding ---------------------------------------------------------------------------------
 
@@ -151,18 +150,18 @@ class ProcessCrew:
         if not hand.held:
             hand.begin_next(now)
         hand.held.extend(deliveries)
-        try:
-            _write_all(hand.deliveries_fd, b"".join(each.encode() + b"\n" for each in deliveries))
-        except BrokenPipeError:
-            return  # it has died: `_listen` sees its pipe closed
+        hand.write(b"".join(each.encode() + b"\n" for each in deliveries))
 
     def _listen(self, hand: Hand, wave: WaveQueue) -> None:
-        chunk = os.read(hand.answers_fd, 65536)
-        if not chunk:
+        lines = hand.read()
+        if lines is None:
             self._replace(hand, wave)
-            return
+        else:
+            self._heed(hand, lines, wave)
+
+    def _heed(self, hand: Hand, lines: Sequence[bytes], wave: WaveQueue) -> None:
+        """Take the verdicts of a worker about what it held, in order."""
         now = time.monotonic()
-        *lines, hand.unread = (hand.unread + chunk).split(b"\n")
         for line in lines:
             delivery = hand.held.popleft()
             hand.begin_next(now)
@@ -187,16 +186,44 @@ class ProcessCrew:
     # -- looking around --------------------------------------------------------------------------
 
     def _look_around(self, wave: WaveQueue) -> None:
-        """Now and then: is the run cancelled, and can idle workers help?"""
+        """Now and then: is the run cancelled, is a worker dead, stuck or long at its shard, and can
+        idle ones help?"""
         now = time.monotonic()
-        if now - self._looked < LOOK_SECONDS:
+        elapsed = now - self._looked
+        if elapsed < LOOK_SECONDS:
             return
         self._looked = now
         if self.is_cancelled():
             raise RunCancelled("The run was cancelled. The same run id takes it up again.")
+        for hand in list(self._hands):
+            if hand.process.poll() is not None:
+                # A process that the job started may hold its pipe open: no end of it is seen.
+                self._heed(hand, hand.read() or (), wave)
+                self._replace(hand, wave)
+            elif hand.held:
+                self._mind(hand, wave, now, min(elapsed, SLEPT_SECONDS))
         idle = [hand for hand in self._hands if not hand.held]
         if idle and wave.open and not wave.ready:
             self._help(idle[0], wave, now)
+
+    def _mind(self, hand: Hand, wave: WaveQueue, now: float, elapsed: float) -> None:
+        """End a worker that makes no progress; have a shard that takes long split."""
+        hand.still_seconds += elapsed
+        patience = self.timeout_seconds if hand.ready else max(self.timeout_seconds, START_SECONDS)
+        overdue = hand.still_seconds - patience - 2 * TELL_SECONDS
+        if overdue <= 0:
+            if now - hand.began > working_seconds(self.timeout_seconds) and self._can_split(hand):
+                hand.hurry()
+        elif not hand.stopped:
+            hand.stopped = (
+                f"was stopped: no progress for {patience} s, the job's timeout_seconds"
+                if hand.ready
+                else f"was stopped: it was not ready for work after {patience:.0f} s"
+            )
+            hand.say_where_it_stands()
+        elif overdue > TELL_SECONDS:
+            hand.process.kill()
+            self._replace(hand, wave)
 
     def _help(self, idle: Hand, wave: WaveQueue, now: float) -> None:
         """Have the slowest shard split off its rest, or begin it a second time."""
@@ -204,9 +231,8 @@ class ProcessCrew:
         slow = [hand for hand in busy if self._is_straggling(hand, wave, now)]
         for hand in sorted(slow, key=lambda hand: hand.began):
             delivery = hand.held[0]
-            if self.splittable and delivery.message.stage == "map" and not hand.hurried:
-                hand.hurried = True
-                hand.process.send_signal(signal.SIGUSR1)
+            if self._can_split(hand):
+                hand.hurry()
                 return
             if wave.double(delivery):
                 self._send(idle, [delivery], now)
@@ -217,78 +243,48 @@ class ProcessCrew:
         behind = is_skewed(elapsed, wave.seconds, wave.closed, wave.closed + wave.open)
         return elapsed > STRAGGLER_SECONDS and behind
 
+    def _can_split(self, hand: Hand) -> bool:
+        """Whether a worker can be asked to split off the rest of its shard, and has not been."""
+        mapping = self.splittable and hand.held[0].message.stage == "map"
+        return mapping and hand.ready and not hand.hurried
+
     # -- hiring ----------------------------------------------------------------------------------
 
     def _hire(self) -> Hand:
-        """Start a worker process and tell it where it works."""
-        their_deliveries, deliveries_fd = os.pipe()
-        answers_fd, their_answers = os.pipe()
-        try:
-            process = subprocess.Popen(  # noqa: S603  our own interpreter, our own module
-                [
-                    *(sys.executable, "-P"),  # a file of the user's here must not pass for a module
-                    *(
-                        "-m",
-                        "coordinator.machine.worker",
-                        str(their_deliveries),
-                        str(their_answers),
-                    ),
-                ],
-                pass_fds=(their_deliveries, their_answers),
-                stdin=subprocess.DEVNULL,
-                stdout=2,
-            )
-        finally:
-            os.close(their_deliveries)
-            os.close(their_answers)
-        hand = Hand(process, deliveries_fd, answers_fd)
+        """Start a worker process."""
+        hand = Hand.hire(self.setup)
         self._hands.append(hand)
-        self._selector.register(answers_fd, selectors.EVENT_READ, hand)
-        _write_all(deliveries_fd, self.setup.encode() + b"\n")
+        self._selector.register(hand.answers_fd, selectors.EVENT_READ, hand)
         return hand
 
     def _replace(self, hand: Hand, wave: WaveQueue) -> None:
         """A worker died: receive again what it was at, hand back the rest, hire another."""
-        status = hand.process.wait()
+        end = hand.end(GRACE_SECONDS)
         self._selector.unregister(hand.answers_fd)
         self._hands.remove(hand)
         hand.close_pipes()
         if not hand.answers:
             self._futile_starts += 1
-            if self._futile_starts >= FUTILE_STARTS * max(self.attempts, 1):
-                raise AttemptFailed(
-                    f"Workers keep ending before they answer anything ({_ended(status)})."
-                )
+            if self._futile_starts >= FUTILE_STARTS * self.receives:
+                raise AttemptFailed(f"Workers keep ending before they answer anything ({end}).")
         if hand.held:
             suspect = hand.held.popleft()
             elsewhere = any(suspect in other.held for other in self._hands)
             if wave.wants(suspect) and not elsewhere:
-                self._receive_again(suspect, _ended(status), wave)
+                self._receive_again(suspect, end, wave)
         wave.ready.extendleft(each for each in reversed(hand.held) if wave.wants(each))
         self._hire()
 
-    def _receive_again(self, delivery: Delivery, reason: str, wave: WaveQueue) -> None:
-        if delivery.receives < self.attempts:
+    def _receive_again(self, delivery: Delivery, end: str, wave: WaveQueue) -> None:
+        if delivery.receives < self.receives:
+            self.lost(delivery.message, f"its worker {end}")
             wave.ready.append(delivery.received_again())
             return
         verdict = bury(
             RunPlace(self.store, self._run, self.clock),
             delivery.message,
             receives=delivery.receives,
-            reason=f"Its worker {reason}.",
+            reason=f"Its worker {end}.",
         )
         wave.close(delivery)
         self._hear(verdict)
-
-
-def _ended(status: int) -> str:
-    """How a process ended, in words."""
-    if status < 0:
-        return f"was killed by {signal.Signals(-status).name}"
-    return f"ended with exit code {status}"
-
-
-def _write_all(fd: int, body: bytes) -> None:
-    view = memoryview(body)
-    while view:
-        view = view[os.write(fd, view) :]

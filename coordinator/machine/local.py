@@ -6,20 +6,21 @@ a `Crew` of worker processes stands for queue and workers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from coordinator.errors import Fate, NoInput, error_from
 from coordinator.ids import new_draft, new_owner
 from coordinator.job import Job
 from coordinator.keys import RunKeys
-from coordinator.model import Hints, Message, RunRecord, Stage
+from coordinator.model import Hints, Message, Pinned, RunRecord, Stage
 from coordinator.rules.decide import check_tolerance
 from coordinator.state import runs
+from coordinator.state.catalogue import points_at, read_manifest
 from coordinator.steps.attempts import Answered, Failed, Verdict
-from coordinator.steps.plan import plan
-from coordinator.steps.publish import Published, publish, read_manifest
+from coordinator.steps.plan import plan, redo_quarantined
+from coordinator.steps.publish import Published, publish
 from coordinator.steps.reconcile import Finish, Unplanned, reconcile
 from coordinator.store.ports import Inputs, Store
 
@@ -28,6 +29,9 @@ ON_OWN_MACHINE = Hints(billed=False)
 
 class Watch:
     """What is told of a run while it goes on. This one shows nothing."""
+
+    def claimed(self, run: RunRecord) -> None:
+        """The run is ours; from here on it can be taken up again."""
 
     def planning(self) -> None:
         """The inputs are being listed and cut."""
@@ -54,7 +58,8 @@ class Crew(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LocalRun:
-    """A run as asked for on one machine."""
+    """A run as asked for on one machine. `limits` are those of the job's that were changed for it:
+    the job has them already. `redo` has shards with quarantined records done again."""
 
     job: Job
     run_id: str
@@ -62,8 +67,11 @@ class LocalRun:
     store: Store
     inputs: Inputs
     clock: Callable[[], float]
+    code_version: str
+    redo: bool = False
     hints: Hints = ON_OWN_MACHINE
     logical_time: float | None = None
+    limits: Mapping[str, Any] = field(default_factory=dict)
 
 
 def run(asked: LocalRun, crew: Crew, watch: Watch) -> Published:
@@ -76,15 +84,28 @@ def run(asked: LocalRun, crew: Crew, watch: Watch) -> Published:
     """
     job, store = asked.job, asked.store
     keys = RunKeys(job.name, asked.run_id)
+    code, clock = asked.code_version, asked.clock
     record = _claim(asked, keys)
     if record.state == "published":
-        return Published(record, read_manifest(store, keys), pointer_moved=True)
+        manifest = read_manifest(store, keys)
+        return Published(record, manifest, points_at(store, manifest))
+    if asked.redo:
+        record = redo_quarantined(store, record, draft=new_draft())
+    watch.claimed(record)
     while True:
-        ahead = reconcile(store, job, record, draft=new_draft())
+        ahead = reconcile(store, job, record, draft=new_draft(), code_version=code, clock=clock)
         record = ahead.run
         if isinstance(ahead, Unplanned):
             watch.planning()
-            record = plan(store, asked.inputs, job, record, draft=new_draft())
+            record = plan(
+                store,
+                asked.inputs,
+                job,
+                record,
+                draft=new_draft(),
+                code_version=code,
+                clock=clock,
+            )
         elif isinstance(ahead, Finish):
             watch.publishing()
             return publish(store, job, record, now=asked.clock())
@@ -97,35 +118,42 @@ def run(asked: LocalRun, crew: Crew, watch: Watch) -> Published:
 def _claim(asked: LocalRun, keys: RunKeys) -> RunRecord:
     now = asked.clock()
     if not runs.exists(asked.store, keys):
-        refuse_no_input(asked)
+        check_input(asked)
     return runs.claim(
         asked.store,
         runs.Claim(
             keys=keys,
             owner=new_owner("local"),
+            code_version=asked.code_version,
             declaration=asked.job.declaration(),
             inputs=asked.patterns,
             logical_time=now if asked.logical_time is None else asked.logical_time,
             waves=asked.job.limits.waves,
             hints=asked.hints,
+            limits=asked.limits,
         ),
         now=now,
         is_live=lambda owner: False,
     )
 
 
-def refuse_no_input(asked: LocalRun) -> None:
-    """Say that nothing matches before a run is begun.
+def check_input(asked: LocalRun) -> None:
+    """Say before a run is begun that nothing matches, or that the job can't read what does.
 
     Raises:
         NoInput: nothing does.
+        InputInvalid: one of the first has a name that the source doesn't take.
     """
-    pages = asked.inputs.pages(asked.patterns)
-    if not any(page.objects for page in pages):
+    found: list[Pinned] = next(
+        (page.objects for page in asked.inputs.pages(asked.patterns) if page.objects), []
+    )
+    if not found:
         raise NoInput(
             f"No input matches {', '.join(asked.patterns)} "
             f"(the job reads names like {asked.job.source.glob}). Check the paths."
         )
+    for pinned in found:
+        asked.job.source.cuts_bytes(pinned.key)
 
 
 class Judge:

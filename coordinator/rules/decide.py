@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from coordinator.errors import (
     BudgetExceeded,
     Fate,
-    RunCancelled,
     RunStalled,
     ShardsFailed,
     ToleranceExceeded,
@@ -64,7 +63,6 @@ class Facts:
     tenure: Tenure
     progress: LastPass
     limits: Limits
-    cancelled: bool = False
     spent_dollars: float = 0.0
     shard_dollars: float = 0.0
 
@@ -90,11 +88,9 @@ def decide(facts: Facts) -> Decision:
     """What to do next with a stage.
 
     Raises:
-        RunCancelled, ToleranceExceeded, ShardsFailed, RunStalled, BudgetExceeded: or the run's
+        ToleranceExceeded, ShardsFailed, RunStalled, BudgetExceeded: or the run's
             own error, where a note says that nothing can go on.
     """
-    if facts.cancelled:
-        raise RunCancelled("The run was cancelled. The same run id takes it up again.")
     _check_fatal(facts)
     check_tolerance(
         sum(outcome.quarantined for outcome in facts.outcomes.values()),
@@ -214,6 +210,9 @@ def unwanted(run: RunRecord, message: Message) -> str | None:
         return f"Epoch {message.epoch} of run {run.run_id} has ended; its epoch is {run.epoch}."
     if run.state == "cancelled":
         return f"Run {run.run_id} is cancelled."
-    if run.state == "published":
-        return f"Run {run.run_id} is published."
+    if run.state in {"publishing", "published"}:
+        return f"Run {run.run_id} is {run.state}."
+    plan = run.plans.get(message.stage)
+    if plan is None or plan.draft != message.draft:
+        return f"Stage {message.stage} of run {run.run_id} has been drafted anew."
     return None

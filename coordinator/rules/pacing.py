@@ -56,12 +56,17 @@ def backoff_seconds(receives: int, jitter: float) -> float:
     return float(jitter * min(BACKOFF_MOST_SECONDS, BACKOFF_SECONDS * 2 ** min(receives, 16)))
 
 
+def working_seconds(seconds: float) -> float:
+    """How much of an attempt's time goes into its shard: all but a reserve of a fifth, at most a
+    minute, enough to finish a record, upload the part and commit."""
+    return seconds - min(seconds * RESERVE_SHARE, RESERVE_SECONDS_MOST)
+
+
 class Pace:
     """The guard of a shard in a function that ends; see `workplace.Guard`.
 
-    It trips once all but a reserve of the function's time is used up: a fifth of it, at most a
-    minute, enough to finish a record, upload the part and commit. Once a minute it looks around:
-    only a shard that has run for a minute costs these requests.
+    It trips once the function's working seconds are used up. Once a minute it looks around: only
+    a shard that has run for a minute costs these requests.
     """
 
     def __init__(
@@ -70,11 +75,10 @@ class Pace:
         look: Callable[[float], bool],
         clock: Callable[[], float],
     ) -> None:
-        reserve = min(remaining_seconds * RESERVE_SHARE, RESERVE_SECONDS_MOST)
         self._clock = clock
         self._look = look
         self._began = clock()
-        self._ends = self._began + remaining_seconds - reserve
+        self._ends = self._began + working_seconds(remaining_seconds)
         self._next_look = self._began + LOOK_SECONDS
 
     def tripped(self) -> bool:

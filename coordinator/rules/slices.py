@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from coordinator.model import Slice
 
 Slices = tuple[Slice, ...]
@@ -43,6 +45,30 @@ def cut_bytes(piece: Slice, room: int, *, cuttable: bool) -> tuple[Slice, Slice 
         return piece, None
     place = piece.start + max(room, 1)
     return piece.model_copy(update={"stop": place}), piece.model_copy(update={"start": place})
+
+
+def joined(pieces: Iterable[Slice]) -> list[Slice]:
+    """Slices in order, those that follow each other without a gap made one. An empty slice of an
+    object that has bytes stands for nothing."""
+    found: list[Slice] = []
+    for piece in pieces:
+        last = found[-1] if found else None
+        if last is not None and last.pinned == piece.pinned and _follows(last, piece):
+            found[-1] = last.model_copy(update={"stop": piece.stop, "unit": piece.unit})
+        else:
+            found.append(piece)
+    return [_in_bytes(piece) for piece in found]
+
+
+def _follows(last: Slice, piece: Slice) -> bool:
+    return piece.start == last.stop and (piece.unit == last.unit)
+
+
+def _in_bytes(piece: Slice) -> Slice:
+    """An object as a whole is the same slice by records as by bytes."""
+    if piece.unit == "records" and (piece.start, piece.stop) == (0, -1):
+        return Slice.whole(piece.pinned)
+    return piece
 
 
 def slice_weight(piece: Slice) -> int:

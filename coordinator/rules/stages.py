@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
+from typing import Any
 
 from coordinator.job import Job
 from coordinator.model import Part, Shard, Stage
@@ -14,6 +15,11 @@ LeafParts = tuple[str, tuple[Part, ...]]
 def stages(keyed: bool) -> tuple[Stage, ...]:
     """The stages of a run, in order."""
     return ("map", "reduce", "merge") if keyed else ("map", "merge")
+
+
+def stages_of(declaration: Mapping[str, Any]) -> tuple[Stage, ...]:
+    """The stages of a run, by the declaration that it is pinned to."""
+    return stages(bool(declaration["keyed"]))
 
 
 def stage_after(stage: Stage, *, keyed: bool) -> Stage | None:

@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -27,7 +27,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 # An execution's input goes with every payload, and has to leave room for the rest of 256 KiB.
 INPUT_BYTES = 128 * 1024
-MANIFEST_SUFFIX = ".inputs.json"
+INPUTS_SUFFIX = ".inputs.json"
 DEPLOYED_LIMITS = frozenset({"memory_mb", "timeout_seconds", "attempts"})
 EXPECTED = (
     'Send {"inputs": ["s3://bucket/prefix/"], "run_id": "...", "limits": {...}} (all optional), '
@@ -43,6 +43,7 @@ class Start:
     inputs: tuple[str, ...]
     logical_time: float
     source_key: str | None = None
+    redo: bool = False
     limits: dict[str, Any] = field(default_factory=dict)
 
 
@@ -63,6 +64,7 @@ class ManualStart(BaseModel):
     inputs: list[str] | None = Field(default=None, min_length=1)
     run_id: str | None = None
     limits: dict[str, Any] = {}
+    redo: Literal["quarantined"] | None = None
     logical_time: float | None = None
 
 
@@ -107,7 +109,7 @@ class ListedInputs(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Trigger:
+class Started:
     """What is known of an execution when it begins.
 
     Args:
@@ -137,7 +139,7 @@ Find = Callable[[str], Uploaded | None]
 Standing = Callable[[str], RunRecord | None]
 
 
-def understand(trigger: Trigger, *, find: Find, standing: Standing) -> Start:
+def understand(trigger: Started, *, find: Find, standing: Standing) -> Start:
     """What an execution's input asks for.
 
     Args:
@@ -155,7 +157,7 @@ def understand(trigger: Trigger, *, find: Find, standing: Standing) -> Start:
     if size > INPUT_BYTES:
         raise InputInvalid(
             f"The execution's input has {size} bytes, more than {INPUT_BYTES}. Name prefixes or "
-            f"globs, or upload the list as an object that ends in {MANIFEST_SUFFIX}."
+            f"globs, or upload the list as an object that ends in {INPUTS_SUFFIX}."
         )
     if event.get("detail-type") == "Object Created":
         start = _uploaded(event, find)
@@ -178,7 +180,7 @@ def limits_of(limits: Limits, changes: Mapping[str, Any]) -> Limits:
 
 def lists_inputs(address: str) -> bool:
     """Whether an uploaded object is a list of inputs, and not an input."""
-    return address.endswith(MANIFEST_SUFFIX)
+    return address.endswith(INPUTS_SUFFIX)
 
 
 def _scheduled(event: dict[str, Any], usual_inputs: tuple[str, ...]) -> Start:
@@ -203,8 +205,8 @@ def _uploaded(event: dict[str, Any], find: Find) -> Start:
     if found is None or (item.etag and found.etag.strip('"') != item.etag.strip('"')):
         raise Superseded(f"{address} has been replaced or deleted since it was uploaded.")
     return Start(
-        # Padded, a sequencer sorts: of two uploads in the same second, the later one is newer.
-        run_id=f"up-{item.sequencer.lower():0>20}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}",
+        # Padded on the right, as AWS says, a sequencer sorts: of two uploads the later is newer.
+        run_id=f"up-{item.sequencer.lower():0<32}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}",
         inputs=_listed_inputs(found.body, address) if lists_inputs(address) else (address,),
         logical_time=created.time.timestamp(),
         source_key=address,
@@ -221,13 +223,15 @@ def _listed_inputs(body: bytes, address: str) -> tuple[str, ...]:
         ) from error
 
 
-def _manual(event: dict[str, Any], trigger: Trigger, standing: Standing) -> Start:
+def _manual(event: dict[str, Any], trigger: Started, standing: Standing) -> Start:
     asked = _parsed(event, ManualStart)
     _check_limits(trigger.limits, asked.limits)
     if asked.run_id is not None and asked.inputs is None:
         run = standing(check_run_id(asked.run_id))
         if run is not None:
-            return _taken_up(run, asked.limits)
+            return _taken_up(run, asked)
+    if asked.redo:
+        raise InputInvalid('"redo" takes up a run: name one that exists, by its run_id alone.')
     return Start(
         run_id=check_run_id(asked.run_id if asked.run_id is not None else trigger.execution[:64]),
         inputs=tuple(asked.inputs) if asked.inputs else trigger.usual_inputs,
@@ -236,14 +240,15 @@ def _manual(event: dict[str, Any], trigger: Trigger, standing: Standing) -> Star
     )
 
 
-def _taken_up(run: RunRecord, limits: dict[str, Any]) -> Start:
+def _taken_up(run: RunRecord, asked: ManualStart) -> Start:
     """A run id alone takes an existing run up again, as it was begun."""
     return Start(
         run_id=run.run_id,
         inputs=run.inputs,
         logical_time=run.logical_time,
         source_key=run.source_key,
-        limits=limits or run.limits,
+        limits=asked.limits or run.limits,
+        redo=asked.redo is not None,
     )
 
 

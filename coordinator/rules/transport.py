@@ -7,15 +7,20 @@ Sources: "Step Functions service quotas" and "Distributed Map", Step Functions d
 from __future__ import annotations
 
 from coordinator.limits import Limits
+from coordinator.rules.pacing import BACKOFF_MOST_SECONDS
 
 MAP_ITEMS = 10_000  # the children that one Distributed Map runs at a time
 INLINE_ITEMS = 40  # that an inline Map is given at most; more go through a Distributed Map
 
+COORDINATOR_MEMORY_MB = 1769  # one full processor
+
 RECEIVES_AT_LEAST = 5  # throttled invocations use up receives
+COORDINATOR_SECONDS = 900  # that Plan, Reconcile and Publish have
+BURY_SECONDS = 60  # that Bury has for a batch
 GRACE_SECONDS = 60  # that a message stays hidden after its function's time is up
 CONCURRENCY_FACTOR = 3  # open children for each worker: the queue's backpressure
 CHILD_SECONDS_LEAST = 6 * 3600
-RETRY_SECONDS = 300  # the longest backoff between two tries
+QUEUE_DAYS = 4  # that a message is kept which nobody takes
 
 
 def receives(limits: Limits) -> int:
@@ -34,6 +39,8 @@ def open_children(limits: Limits, items: int) -> int:
 
 
 def child_timeout_seconds(limits: Limits) -> int:
-    """When a child gives up waiting for a lost answer: long after every try has had its time."""
-    each = visibility_seconds(limits.timeout_seconds) + RETRY_SECONDS
-    return max(CHILD_SECONDS_LEAST, CONCURRENCY_FACTOR * 2 * receives(limits) * each)
+    """When a child gives up waiting for a lost answer: long after every try has had its time, and
+    not after its message is gone."""
+    each = visibility_seconds(limits.timeout_seconds) + int(BACKOFF_MOST_SECONDS)
+    most = max(CHILD_SECONDS_LEAST, CONCURRENCY_FACTOR * 2 * receives(limits) * each)
+    return min(most, QUEUE_DAYS * 86_400)

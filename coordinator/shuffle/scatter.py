@@ -5,47 +5,62 @@ Values of a key stay in record order. Memory is bounded: what does not fit is sp
 
 from __future__ import annotations
 
-import tempfile
-import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
+from operator import countOf
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
-from coordinator.shuffle.folds import Combine, fold_into
-from coordinator.shuffle.segments import encode_pairs
-from coordinator.shuffle.values import (
-    KEY_BYTES,
-    Key,
-    are_plain,
-    canonical_pair,
-    encode_key,
-    key_weight,
-    weight,
-)
+from coordinator.errors import FanfoldError, Unencodable
+from coordinator.limits import MIB
+from coordinator.shuffle.keys import Key
+from coordinator.shuffle.segments import Segments
+from coordinator.shuffle.spill import Spill
+from coordinator.shuffle.table import Combine, Table
+from coordinator.shuffle.values import ATOM_BYTES, FIXED, PLACE_BYTES, Values, are_words
 
-_SPOOL_BYTES = 1024 * 1024
+WAITING_BYTES = 1 * MIB  # of what was taken and is not yet folded in
+WAITING_PAIRS = 8192
+_LIGHT = "", 0
+_LOW, _HIGH = 1 - (1 << 30), (1 << 30) - 1
+LONG_KEY = 1000  # letters; what a key of fewer weighs while it waits is not counted
 
 
 class Scatter:
     """Folds or collects the pairs of one map shard, and gives them by partition.
 
-    `take` only gathers the pairs of a record; `settle` checks those of all records since the last
-    time and folds them in, which is much cheaper than one by one. Use as a context manager: it
-    may hold temporary files.
+    `take` gathers the pairs of a record; `settle` checks those of all records since the last time
+    and folds them in, which is much cheaper than one by one. What is large is checked, and folded
+    in, when it is taken. `types` are those that the job declares, by name. Use as a context
+    manager: it may hold a temporary file.
     """
 
-    def __init__(self, partitions: int, combine: Combine | None, buffer_bytes: int) -> None:
+    def __init__(
+        self,
+        partitions: int,
+        combine: Combine | None,
+        buffer_bytes: int,
+        types: Mapping[str, type] | None = None,
+    ) -> None:
         self.partitions = partitions
-        self.combine = combine
         self.buffer_bytes = buffer_bytes
         self.records = 0
-        self._pairs: list[Any] = []
+        self._values = Values(types)
+        self._table = Table(combine, self._values)
+        self._segments = Segments(self._values, lists=combine is None)
+        self._spill = Spill()
+        self._spilled: list[array[int]] = []  # where the segments of each spill begin and end
+
+        # What was taken and is not folded in: pairs that were checked, then records that were not.
+        self._waiting: list[Any] = []
+        self._checked = 0
         self._ends: list[int] = []
-        self._held: dict[Key, Any] = {}
-        self._weight = 0
-        self._files = ExitStack()
-        self._spilled: list[IO[bytes]] = []
+        self._weight = self._key_weight = 0
+        self._heaviest = ATOM_BYTES
+
+        # Records checked since the last `settle`, and those of them that were refused.
+        self._number = 0
+        self._refused: list[tuple[int, Exception]] = []
 
     def __enter__(self) -> Self:
         return self
@@ -56,90 +71,163 @@ class Scatter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._files.close()
+        self._spill.close()
 
     def take(self, pairs: Iterable[Any]) -> None:
-        """Gather what the map yields for one record; nothing of it, if the map raises."""
-        start = len(self._pairs)
+        """Gather what the map yields for one record; nothing of it, if the map raises.
+
+        Raises:
+            Unencodable: something of it is no pair, or can't cross.
+            ReduceFailed: the job's combine raised, over this record or one before.
+        """
+        waiting = self._waiting
+        start = len(waiting)
         try:
-            self._pairs += pairs
+            waiting += pairs
         except BaseException:
-            del self._pairs[start:]
+            del waiting[start:]
             raise
-        self._ends.append(len(self._pairs))
+        end = len(waiting)
+        try:
+            key, value = waiting[-1] if end != start else _LIGHT
+        except (TypeError, ValueError):
+            self._check_heavy(start)  # it is no pair, as will be found
+            return
+        if type(value) is int and _LOW < value < _HIGH and type(key) is str and len(key) < LONG_KEY:
+            self._ends.append(end)
+            if end > WAITING_PAIRS:
+                self._fold()
+        else:
+            self._check_heavy(start)
 
     def settle(self) -> list[tuple[int, Exception]]:
         """Fold in everything taken; gives the records that could not be, by their number since
         the last time, and why. Of these nothing is folded in.
 
         Raises:
-            OutputInvalid: something is no pair, or a key or value has a wrong type.
-            ReduceFailed: the job's combine raised.
+            ReduceFailed: the job's combine raised, or gave what can't cross.
         """
-        pairs = self._pairs
-        refused: list[tuple[int, Exception]] = []
-        if not are_plain(pairs):
-            pairs, refused = self._canonical_pairs()
-        self.records += len(pairs)
-        self._pairs, self._ends = [], []
-        if self.combine is None:
-            self._collect(pairs)
-        else:
-            self._weight += fold_into(self._held, pairs, self.combine)
-        if self._weight > self.buffer_bytes:
-            self._spill()
+        self._fold()
+        refused = self._refused
+        self._refused, self._number = [], 0
         return refused
-
-    def _canonical_pairs(self) -> tuple[list[tuple[Key, Any]], list[tuple[int, Exception]]]:
-        """The pairs of every record whose keys and values can all be encoded."""
-        good: list[tuple[Key, Any]] = []
-        refused: list[tuple[int, Exception]] = []
-        start = 0
-        for number, end in enumerate(self._ends):
-            try:
-                good += [canonical_pair(pair) for pair in self._pairs[start:end]]
-            except ValueError as error:
-                refused.append((number, error))
-            start = end
-        return good, refused
-
-    def _collect(self, pairs: list[tuple[Key, Any]]) -> None:
-        held = self._held
-        for key, value in pairs:
-            if key in held:
-                held[key].append(value)
-            else:
-                held[key] = [value]
-                self._weight += KEY_BYTES + key_weight(key)
-            self._weight += 32 if type(value) is int else weight(value)
 
     def segments(self) -> Iterator[Iterator[bytes]]:
         """For every partition in turn, its segment in pieces."""
-        if not self._spilled:
-            for items in self._by_partition():
-                yield encode_pairs(items)
-            return
-        self._spill()
-        for spool in self._spilled:
-            spool.seek(0)
-            yield iter(lambda spool=spool: spool.read(_SPOOL_BYTES), b"")  # type: ignore[misc]
+        for partition, items in enumerate(self._table.by_partition(self.partitions)):
+            yield self._segment(partition, items)
 
-    def _by_partition(self) -> list[list[tuple[Key, Any]]]:
-        parted: list[list[tuple[Key, Any]]] = [[] for _ in range(self.partitions)]
-        if self.partitions == 1:
-            return [list(self._held.items())]
-        crc32, partitions = zlib.crc32, self.partitions
-        for item in self._held.items():
-            parted[crc32(encode_key(item[0])) % partitions].append(item)
-        return parted
+    def _segment(self, partition: int, items: list[tuple[Key, Any]]) -> Iterator[bytes]:
+        for edges in self._spilled:
+            yield from self._spill.pieces((edges[partition], edges[partition + 1]))
+        yield from self._lines(items)
 
-    def _spill(self) -> None:
-        if not self._spilled:
-            self._spilled = [
-                self._files.enter_context(tempfile.SpooledTemporaryFile(_SPOOL_BYTES))  # noqa: SIM115
-                for _ in range(self.partitions)
-            ]
-        for spool, items in zip(self._spilled, self._by_partition(), strict=True):
-            spool.writelines(encode_pairs(items))
-        self._held = {}
-        self._weight = 0
+    def _lines(self, items: list[tuple[Key, Any]]) -> Iterator[bytes]:
+        return self._segments.encode(items, self._table.heaviest, tagged=self._values.tagged)
+
+    # -- from taken to folded in -----------------------------------------------------------------
+
+    def _fold(self) -> None:
+        """Fold in what is waiting, but for the records that are refused."""
+        self._check_light()
+        self.records += len(self._waiting)
+        self._table.add(self._waiting, self._weight, self._heaviest)
+        self._waiting.clear()
+        self._checked = self._weight = self._key_weight = 0
+        self._heaviest = ATOM_BYTES
+        if self._table.outweighs(self.buffer_bytes):
+            self._empty_table()
+
+    def _empty_table(self) -> None:
+        edges = array("Q", [0])
+        for items in self._table.by_partition(self.partitions):
+            edges[-1], stop = self._spill.append(self._lines(items))
+            edges.append(stop)
+        self._spilled.append(edges)
+        self._table.clear()
+
+    def _check_heavy(self, start: int) -> None:
+        """Check the record taken last, whose pairs begin here."""
+        waiting = self._waiting
+        pairs = waiting[start:]
+        del waiting[start:]
+        if self._ends:
+            self._check_light()
+        waiting += self._checked_pairs(pairs)
+        self._checked = len(waiting)
+        self._number += 1
+        weight = self._weight + self._key_weight
+        if self._checked > WAITING_PAIRS or weight > WAITING_BYTES:
+            self._fold()
+
+    def _check_light(self) -> None:
+        """Check the records that were not when they were taken; those refused are left out."""
+        waiting, checked = self._waiting, self._checked
+        loose = waiting[checked:] if checked else waiting
+        if not are_plain(loose, summed=self._table.combine is not None):
+            waiting[checked:] = self._checked_records()
+        elif self._table.combine is None:
+            self._weight += PLACE_BYTES * len(loose)
+        self._number += len(self._ends)
+        self._ends.clear()
+        self._checked = len(waiting)
+
+    def _checked_records(self) -> list[tuple[Key, Any]]:
+        """The pairs of every record whose keys and values can all cross."""
+        good: list[tuple[Key, Any]] = []
+        start = self._checked
+        for number, end in enumerate(self._ends, self._number):
+            try:
+                good += self._checked_pairs(self._waiting[start:end])
+            except FanfoldError:
+                raise
+            except Exception as error:  # noqa: BLE001  also of the hash of a key in a value
+                self._refused.append((number, error))
+            start = end
+        return good
+
+    def _checked_pairs(self, pairs: list[Any]) -> list[tuple[Key, Any]]:
+        """The pairs of a record as they will be decoded.
+
+        Raises:
+            Unencodable: something is no pair, or its key or value can't cross.
+        """
+        checked: list[tuple[Key, Any]] = []
+        values, heaviest, total = self._values, self._heaviest, 0
+        for pair in pairs:
+            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+                raise Unencodable(
+                    "the map of a job with a reduce must yield (key, value), not "
+                    f"{type(pair).__name__}"
+                )
+            key, value = pair
+            if type(key) is not str or len(key) >= LONG_KEY or not key.isascii():
+                key = self._table.keys.encode(key)
+                self._key_weight += self._table.keys.weigh(key)
+            if type(value) not in FIXED:
+                values.weight = 0
+                value = values.copy(value)
+                total += values.weight
+                if values.weight > heaviest:
+                    heaviest = values.weight
+            checked.append((key, value))
+        self._weight += total + PLACE_BYTES * len(checked)
+        self._heaviest = heaviest
+        return checked
+
+
+def are_plain(pairs: list[Any], *, summed: bool) -> bool:
+    """Whether all are pairs of a text and a whole number, which are held as they are.
+
+    Values that are summed up may be of any size: it is looked at what they come to.
+    """
+    try:
+        keys = [key for key, value in pairs if type(key) is str and type(value) is int]
+        if not len(keys) == len(pairs) == countOf(map(type, pairs), tuple):
+            return False
+        letters = "".join(keys)
+        if not letters.isascii():
+            letters.encode()
+    except Exception:  # noqa: BLE001  whatever comes of unpacking what is no pair
+        return False
+    return summed or are_words([value for _, value in pairs])

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 
-from coordinator.errors import KeyMissing, LedgerBroken
+from coordinator.errors import AlreadyExists, KeyMissing, LedgerBroken, OutcomeUnknown
 from coordinator.limits import MIB
 from coordinator.model import File, Part
 from coordinator.store.ports import Readable, Store
@@ -32,34 +32,65 @@ def file_at(store: Store, key: str) -> File | None:
     return File(key=key, size=size, sha256=digest.hexdigest())
 
 
-def read_lines(store: Store, file: File) -> Iterator[bytes]:
-    """The lines of one of our files, held against its recorded size and digest at the end.
+def read_file(store: Store, file: File) -> Iterator[bytes]:
+    """One of our files in pieces; after the last, it is held against its size and digest.
 
     Raises:
         LedgerBroken: it is missing or not what was recorded.
     """
     digest = hashlib.sha256()
-    held = b""
+    size = 0
     try:
         stream = store.open(file.key)
     except KeyMissing as error:
         raise LedgerBroken(
-            f"{store.url(file.key)} is missing; the run can't go on without it."
+            f"{store.url(file.key)} is missing; the run can't go on without it. Start a new run id."
         ) from error
-    try:
-        while chunk := stream.read(COPY_BYTES):
-            digest.update(chunk)
-            held += chunk
-            cut = held.rfind(b"\n") + 1
-            yield from held[:cut].split(b"\n")[:-1]
-            held = held[cut:]
-    finally:
-        stream.close()
-    if digest.hexdigest() != file.sha256 or held:
+    with closing(stream):
+        while piece := stream.read(COPY_BYTES):
+            digest.update(piece)
+            size += len(piece)
+            yield piece
+    if (size, digest.hexdigest()) != (file.size, file.sha256):
         raise LedgerBroken(
             f"{store.url(file.key)} is not what was recorded (its checksum differs). "
             "Restore it, or start a new run id."
         )
+
+
+def read_lines(store: Store, file: File) -> Iterator[bytes]:
+    """The lines of one of our files, each ended by a newline; see `read_file`."""
+    held = b""
+    for piece in read_file(store, file):
+        held += piece
+        cut = held.rfind(b"\n") + 1
+        yield from held[:cut].split(b"\n")[:-1]
+        held = held[cut:]
+    if held:
+        raise LedgerBroken(f"{store.url(file.key)} ends within a line. Start a new run id.")
+
+
+def write_once(store: Store, key: str, pieces: Iterable[bytes]) -> File:
+    """Write one of our files, put-if-absent; one that is there already must be the same.
+
+    Raises:
+        AlreadyExists: another file is there.
+        OutcomeUnknown: nothing is known to have been written; try again.
+    """
+    digest = hashlib.sha256()
+    size = 0
+    with store.writer(key, exclusive=True) as writer:
+        for piece in pieces:
+            digest.update(piece)
+            size += len(piece)
+            writer.write(piece)
+        wanted = File(key=key, size=size, sha256=digest.hexdigest())
+        try:
+            return writer.close()
+        except (AlreadyExists, OutcomeUnknown):
+            if file_at(store, key) != wanted:
+                raise
+    return wanted
 
 
 def write_lines(store: Store, key: str, lines: Iterable[bytes]) -> File:
@@ -76,15 +107,10 @@ def read_part(store: Store, part: Part) -> Iterator[bytes]:
     Raises:
         LedgerBroken: it is missing, or not what its entry says.
     """
-    digest = hashlib.sha256()
-    size = 0
-    with closing(_open(store, part)) as stream:
-        while piece := stream.read(COPY_BYTES):
-            digest.update(piece)
-            size += len(piece)
-            yield piece
-    if (size, digest.hexdigest()) != (part.size, part.sha256):
-        raise _broken(store, part)
+    try:
+        yield from read_file(store, part)
+    except LedgerBroken as error:
+        raise _broken(store, part) from error
 
 
 def segment_lines(store: Store, part: Part, partition: int) -> Iterator[bytes]:

@@ -4,6 +4,7 @@ stage leaves for those after it.
 
 from __future__ import annotations
 
+import io
 import tempfile
 from collections.abc import Iterable, Iterator
 from typing import IO, Any, NamedTuple, Self
@@ -20,8 +21,11 @@ from coordinator.errors import (
 from coordinator.keys import RunKeys, shard_of_entry
 from coordinator.model import ADDED_COUNTS, Entry, File, Part, Stage, Totals, shard_order
 from coordinator.rules.decide import EntryFacts
+from coordinator.state.files import read_lines
 from coordinator.store.ports import Store
 
+MICROSECONDS = 1_000_000
+NO_TOTALS = Totals()
 _SPOOL_BYTES = 8 * 1024 * 1024
 
 
@@ -71,21 +75,33 @@ class Span(NamedTuple):
 class Ledger:
     """The entries of a stage, read once: a small outcome of each in memory, bodies spooled.
 
-    Use as a context manager: it may hold a temporary file.
+    They are those that the stage's draft inherits, and those in its own folder; a file there whose
+    name is none that an entry has is not ours. Use as a context manager: it may hold a temporary
+    file.
     """
 
-    def __init__(self, store: Store, keys: RunKeys, stage: Stage) -> None:
+    def __init__(
+        self, store: Store, keys: RunKeys, stage: Stage, *, inherits: File | None = None
+    ) -> None:
         self.store = store
         self.keys = keys
         self.stage = stage
         self.outcomes: dict[str, EntryFacts] = {}
         self.totals = Totals()
+        self._sums = Sums()
         self._spans: dict[str, Span] = {}
+        self._size = 0
         self._spool: IO[bytes] = tempfile.SpooledTemporaryFile(  # noqa: SIM115  closed by __exit__
             max_size=_SPOOL_BYTES
         )
         try:
-            self._read()
+            if inherits is not None:
+                for line in read_lines(store, inherits):
+                    self._add(inherits.key, line, None)
+            found = (stat.key for stat in store.list(keys.ledger(stage)))
+            for key, body in store.get_many(key for key in found if shard_of_entry(key)):
+                self._add(key, body, shard_of_entry(key))
+            self.totals = self._sums.totals()
         except BaseException:
             self._spool.close()
             raise
@@ -96,32 +112,30 @@ class Ledger:
     def __exit__(self, *exc: object) -> None:
         self._spool.close()
 
-    def _read(self) -> None:
-        sums = Sums()
-        found = (stat.key for stat in self.store.list(self.keys.ledger(self.stage)))
-        offset = 0
-        for key, body in self.store.get_many(found):
-            shard = shard_of_entry(key)
-            try:
-                entry = from_json(body)
-                receipt = entry["receipt"]
-                if entry["shard"] != shard or entry["stage"] != self.stage:
-                    raise ValueError("it names another shard")
-                self.outcomes[shard] = EntryFacts(
-                    children=len(entry.get("children", ())),
-                    records_in=receipt.get("records_in", 0),
-                    quarantined=receipt.get("quarantined", 0),
-                )
-                sums.add(receipt, split=entry["outcome"] == "split")
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise LedgerBroken(
-                    f"{self.store.url(key)} is not a readable entry. `fanfold repair` sets it aside; "
-                    "then take the run up again."
-                ) from error
-            self._spans[shard] = Span(offset, len(body))
-            self._spool.write(body)
-            offset += len(body)
-        self.totals = sums.totals()
+    def _add(self, key: str, body: bytes, named: str | None) -> None:
+        try:
+            entry = from_json(body)
+            shard, receipt = entry["shard"], entry["receipt"]
+            if named not in (None, shard) or entry["stage"] != self.stage:
+                raise ValueError("it names another shard")
+            if shard in self.outcomes:
+                raise ValueError("the shard has another entry")
+            facts = EntryFacts(
+                children=len(entry.get("children", ())),
+                records_in=receipt.get("records_in", 0),
+                quarantined=receipt.get("quarantined", 0),
+            )
+            self._sums.add(receipt, split=entry["outcome"] == "split")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise LedgerBroken(
+                f"{self.store.url(key)} is not a readable entry. `fanfold repair` sets it aside; "
+                "then take the run up again."
+            ) from error
+        self.outcomes[shard] = facts
+        self._spans[shard] = Span(self._size, len(body))
+        self._spool.seek(0, io.SEEK_END)
+        self._spool.write(body)
+        self._size += len(body)
 
     def body(self, shard: str) -> bytes:
         """The entry of a shard, as it was written."""
@@ -133,26 +147,31 @@ class Ledger:
         """The entry of a shard."""
         return Entry.decode(self.body(shard), where=self.keys.entry(self.stage, shard))
 
+    def in_order(self) -> list[str]:
+        """The shards that have an entry, in shard order."""
+        return sorted(self.outcomes, key=shard_order)
+
     def seal(self, key: str) -> File:
         """Write all entries, one a line, in shard order."""
         with self.store.writer(key) as writer:
-            for shard in sorted(self.outcomes, key=shard_order):
+            for shard in self.in_order():
                 writer.write(self.body(shard))
                 writer.write(b"\n")
             return writer.close()
 
     def parts(self) -> Iterator[tuple[str, tuple[Part, ...]]]:
         """The parts of every entry, in shard order."""
-        for shard in sorted(self.outcomes, key=shard_order):
+        for shard in self.in_order():
             receipt = from_json(self.body(shard))["receipt"]
             yield shard, tuple(Part.model_validate(part) for part in receipt.get("parts", ()))
 
 
 class Sums:
-    """Adds up receipts: the numbers of a stage."""
+    """Adds up receipts: the numbers of a stage. Seconds are added as whole microseconds, so that
+    the sum is the same in any order."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, Any] = dict.fromkeys(ADDED_COUNTS, 0)
+        self._sums = dict.fromkeys(ADDED_COUNTS, 0)
         self._shards = 0
         self._splits = 0
         self._peak = 0
@@ -163,11 +182,16 @@ class Sums:
         self._splits += split
         self._peak = max(self._peak, receipt.get("peak_memory_bytes", 0))
         for name in ADDED_COUNTS:
-            self._sums[name] += receipt.get(name, 0)
+            value = receipt.get(name, 0)
+            self._sums[name] += round(value * MICROSECONDS) if name == "seconds" else value
 
-    def totals(self) -> Totals:
-        """The sums so far."""
-        sums = {**self._sums, "seconds": float(self._sums["seconds"])}
+    def totals(self, failed: Totals = NO_TOTALS) -> Totals:
+        """The sums so far, with the failures of others."""
         return Totals(
-            shards=self._shards, splits=self._splits, peak_memory_bytes=self._peak, **sums
+            shards=self._shards,
+            splits=self._splits,
+            peak_memory_bytes=self._peak,
+            failures=failed.failures,
+            failed_seconds=failed.failed_seconds,
+            **self._sums | {"seconds": self._sums["seconds"] / MICROSECONDS},  # type: ignore[arg-type]
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Container
 from typing import NamedTuple
 
@@ -29,32 +30,39 @@ def find_note(store: Store, keys: RunKeys, stage: Stage, shard: str, wave: int) 
 
 
 class Failures(NamedTuple):
-    """What the notes of a stage tell: the failures of the shards asked for, how many notes there
-    are in all, and the worker seconds that the failures took."""
+    """What the notes of a stage tell.
+
+    `by_shard` are the failures of the shards that are not done, `notes` counts the notes that tell
+    of a failure. `attempts` are all that failed or crashed, of done shards too, and `seconds` what
+    they are charged: as measured, or a whole timeout for one that ended with nothing.
+    """
 
     by_shard: dict[str, list[Failure]]
     notes: int
+    attempts: int
     seconds: float
 
 
-def read_failures(store: Store, keys: RunKeys, stage: Stage, done: Container[str]) -> Failures:
-    """The notes of a stage, of the shards that are not done."""
-    found = [stat.key for stat in store.list(keys.notes(stage))]
-    wanted = [key for key in found if shard_and_wave_of_note(key)[0] not in done]
-    notes: dict[str, list[Failure]] = {}
+def read_failures(
+    store: Store, keys: RunKeys, stage: Stage, done: Container[str], timeout_seconds: float
+) -> Failures:
+    """The notes of a stage."""
+    listed = (stat.key for stat in store.list(keys.notes(stage)))
+    by_shard: dict[str, list[Failure]] = {}
+    unfinished: Counter[str] = Counter()
+    count = attempts = 0
     seconds = 0.0
-    for key, body in store.get_many(wanted):
+    for key, body in store.get_many(key for key in listed if shard_and_wave_of_note(key)):
         note = Note.decode(body, where=store.url(key))
+        attempts += note.failures
         seconds += note.seconds
+        unfinished[note.shard] += note.unfinished
         if not note.failures:
             continue  # an attempt has begun, and nothing is known to have gone wrong
-        notes.setdefault(note.shard, []).append(
-            Failure(
-                wave=note.wave,
-                fate=note.fate,
-                error=note.error,
-                reason=note.reason,
-                reads=note.reads,
-            )
-        )
-    return Failures(notes, len(found), seconds)
+        count += 1
+        if note.shard not in done:
+            failure = Failure(note.wave, note.fate, note.error, note.reason, note.reads)
+            by_shard.setdefault(note.shard, []).append(failure)
+    # the attempt that a done shard ended with left its mark, too
+    lost = sum(max(marks - (shard in done), 0) for shard, marks in unfinished.items())
+    return Failures(by_shard, count, attempts + lost, seconds + lost * timeout_seconds)

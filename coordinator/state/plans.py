@@ -8,20 +8,23 @@ from collections.abc import Iterable
 
 from pydantic_core import from_json
 
-from coordinator.errors import LedgerBroken
+from coordinator.errors import KeyMissing, LedgerBroken
 from coordinator.keys import RunKeys
 from coordinator.model import PlanRef, RunRecord, Shard, ShardRef, Stage
 from coordinator.state import runs
 from coordinator.store.ports import Store
 
 
-def commit(store: Store, run: RunRecord, stage: Stage, ref: PlanRef) -> RunRecord:
-    """Make a plan the run's own; one that was committed before stands."""
+def commit(
+    store: Store, run: RunRecord, stage: Stage, ref: PlanRef, seconds: float = 0.0
+) -> RunRecord:
+    """Make a plan the run's own; one that was committed before stands. `seconds` is what making it
+    took."""
 
     def add(found: RunRecord) -> RunRecord:
         if stage in found.plans:
             return found
-        return found.model_copy(
+        return runs.used(found, seconds).model_copy(
             update={"plans": {**found.plans, stage: ref}, "state": "running", "listing": None}
         )
 
@@ -51,13 +54,15 @@ def read_index(store: Store, ref: PlanRef) -> list[tuple[int, int, str]]:
     Raises:
         LedgerBroken: the plan is not what was committed.
     """
-    body = store.get_range(ref.plan.key, ref.index_offset, ref.plan.size)
     try:
+        body = store.get_range(ref.plan.key, ref.index_offset, ref.plan.size)
         index = [
             (int(offset), int(length), str(digest)) for offset, length, digest in from_json(body)
         ]
-    except (ValueError, TypeError) as error:
-        raise LedgerBroken(f"{store.url(ref.plan.key)} has no readable index.") from error
+    except (ValueError, TypeError, KeyMissing) as error:
+        raise LedgerBroken(
+            f"{store.url(ref.plan.key)} is missing or has no readable index. Start a new run id."
+        ) from error
     if len(index) != ref.shards:
         raise LedgerBroken(
             f"{store.url(ref.plan.key)} lists {len(index)} shards, not {ref.shards}."
@@ -71,10 +76,15 @@ def read_shard(store: Store, keys: RunKeys, stage: Stage, ref: ShardRef) -> Shar
     Raises:
         LedgerBroken: it is not what the message says.
     """
-    if ref.length:
-        line = store.get_range(ref.key, ref.offset, ref.offset + ref.length)
-    else:
-        line = child_of(store.get(ref.key).body, ref.id).encode()
+    try:
+        if ref.length:
+            line = store.get_range(ref.key, ref.offset, ref.offset + ref.length)
+        else:
+            line = child_of(store.get(ref.key).body, ref.id).encode()
+    except KeyMissing as error:
+        raise LedgerBroken(
+            f"{store.url(ref.key)}, which describes shard {ref.id}, is missing. Start a new run id."
+        ) from error
     if hashlib.sha256(line).hexdigest() != ref.digest:
         raise LedgerBroken(
             f"Shard {ref.id} is described otherwise in {store.url(ref.key)} than in its message."
@@ -86,6 +96,13 @@ def read_shard(store: Store, keys: RunKeys, stage: Stage, ref: ShardRef) -> Shar
 
 
 def child_of(entry_body: bytes, shard: str) -> Shard:
-    """The child `shard` that a split entry cut off."""
-    children = from_json(entry_body)["children"]
-    return Shard.model_validate({"id": shard, "slices": children[int(shard.rsplit(".", 1)[1])]})
+    """The child `shard` that a split entry cut off.
+
+    Raises:
+        LedgerBroken: the entry has no such child.
+    """
+    try:
+        children = from_json(entry_body)["children"]
+        return Shard.model_validate({"id": shard, "slices": children[int(shard.rsplit(".", 1)[1])]})
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise LedgerBroken(f"The split entry that cut shard {shard} can't be read.") from error

@@ -2,57 +2,125 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from itertools import groupby
 
 from coordinator.errors import DuplicateName, NotProven
-from coordinator.model import Entry, File, RunRecord, Slice, Stage
+from coordinator.model import (
+    Entry,
+    File,
+    Pinned,
+    Program,
+    RunRecord,
+    Slice,
+    Stage,
+    Totals,
+    shard_order,
+)
 from coordinator.rules.coverage import check_coverage
 from coordinator.rules.decide import EntryFacts, missing_leaves
-from coordinator.rules.stages import stages
+from coordinator.rules.stages import stages_of
 from coordinator.state.files import read_lines
+from coordinator.state.ledger import Sums
 from coordinator.state.snapshots import read_snapshot
 from coordinator.store.ports import Store
 
-
-@dataclass(slots=True)
-class Proof:
-    """What is collected while the sealed ledgers are read."""
-
-    results: list[File] = field(default_factory=list)
-    quarantine: list[File] = field(default_factory=list)
-    code_versions: set[str] = field(default_factory=set)
+Ledgers = Mapping[Stage, File]
 
 
-def prove(store: Store, run: RunRecord) -> Proof:
-    """Show from the sealed ledgers that nothing is missing and nothing is doubled.
+def prove(
+    store: Store,
+    ledgers: Ledgers,
+    *,
+    stages: Iterable[Stage],
+    roots: Mapping[Stage, int],
+    totals: Mapping[Stage, Totals],
+    objects: Iterable[Pinned],
+) -> None:
+    """Show from sealed ledgers that every pinned byte was read once, every shard has an outcome,
+    every record that a stage gave was taken by the next, and no two results have one name.
+
+    Args:
+        stages: those of the run, in order.
+        roots: how many shards each was planned with.
+        totals: what the ledgers add up to.
+        objects: the pinned ones, in key order.
 
     Raises:
         NotProven: naming what is not shown.
         LedgerBroken: a ledger or the snapshot is missing or not what was recorded.
         DuplicateName: two results have one name.
     """
-    proof = Proof()
-    for stage in stages(bool(run.declaration["keyed"])):
-        if stage not in run.sealed:
-            raise NotProven(f"Stage {stage} of run {run.run_id} is not complete.")
-        entries = _sealed_entries(store, run.sealed[stage], proof)
+    given: tuple[Stage, int] | None = None
+    for stage in stages:
+        if stage not in ledgers or stage not in totals:
+            raise NotProven(f"Stage {stage} is not complete.")
+        seen = _Seen(stage, read_entries(store, ledgers[stage]))
         if stage == "map":
-            snapshot = run.plans["map"].snapshot
-            if snapshot is None:
-                raise NotProven(f"Run {run.run_id} has no snapshot.")
-            seen = _Seen(stage, entries)
-            check_coverage(read_snapshot(store, snapshot), seen.covered())
+            check_coverage(objects, seen.covered())
         else:
-            seen = _Seen(stage, entries)
             for _ in seen.covered():
-                raise NotProven(f"Stage {stage} of run {run.run_id} claims to have read inputs.")
-        missing = next(missing_leaves(run.plans[stage].shards, seen.outcomes), None)
-        if missing is not None:
-            raise NotProven(f"Shard {missing} of stage {stage} of run {run.run_id} has no entry.")
-    _check_flow(run)
-    _check_names(store, proof.results)
-    return proof
+                raise NotProven(f"Stage {stage} claims to have read inputs.")
+        _check_shards(stage, roots[stage], seen.outcomes)
+        found = seen.sums.totals(totals[stage])
+        if found != totals[stage]:
+            raise NotProven(f"The totals of stage {stage} are not what its entries add up to.")
+        if stage == "merge" and given is not None and given[1] != found.records_in:
+            raise NotProven(
+                f"Stage {given[0]} gave {given[1]} records, but merge took {found.records_in}."
+            )
+        given = (stage, found.records_out)
+    check_names(store, results_in(store, ledgers))
+
+
+def read_entries(store: Store, ledger: File) -> Iterator[Entry]:
+    """The entries of a sealed ledger, in shard order."""
+    for line in read_lines(store, ledger):
+        yield Entry.decode(line, where=store.url(ledger.key))
+
+
+def results_in(store: Store, ledgers: Ledgers) -> Iterator[File]:
+    """The result objects that a run's ledgers name, in order."""
+    for entry in read_entries(store, ledgers["merge"]):
+        yield from entry.receipt.results
+
+
+def quarantine_in(store: Store, ledgers: Ledgers) -> Iterator[File]:
+    """The quarantine files that a run's ledgers name, in order."""
+    for entry in read_entries(store, ledgers["map"]):
+        if entry.receipt.quarantine is not None:
+            yield entry.receipt.quarantine
+
+
+def programs_in(store: Store, ledgers: Ledgers) -> tuple[Program, ...]:
+    """Which shards are the work of which version of the job's code, oldest version's name first."""
+    shards: dict[str, dict[Stage, list[str]]] = {}
+    for stage, ledger in ledgers.items():
+        for entry in read_entries(store, ledger):
+            by_stage = shards.setdefault(entry.receipt.code_version, {})
+            by_stage.setdefault(stage, []).append(entry.shard)
+    return tuple(
+        Program(
+            code_version=version,
+            shards={stage: in_ranges(found) for stage, found in by_stage.items()},
+        )
+        for version, by_stage in sorted(shards.items())
+    )
+
+
+def in_ranges(shards: Iterable[str]) -> str:
+    """Shard ids as ids and ranges of ids: `0-17,19,20.0`."""
+    ids = sorted(shards, key=shard_order)
+    roots = [int(shard) for shard in ids if shard.isdigit()]
+    runs: list[tuple[tuple[int, ...], str]] = []
+    for _, group in groupby(enumerate(roots), key=lambda pair: pair[1] - pair[0]):
+        found = [root for _, root in group]
+        text = str(found[0]) if len(found) == 1 else f"{found[0]}-{found[-1]}"
+        runs.append(((found[0],), text))
+    runs += [(shard_order(shard), shard) for shard in ids if not shard.isdigit()]
+    return ",".join(text for _, text in sorted(runs))
 
 
 class _Seen:
@@ -61,6 +129,7 @@ class _Seen:
     def __init__(self, stage: Stage, entries: Iterable[Entry]) -> None:
         self.stage = stage
         self.entries = entries
+        self.sums = Sums()
         self.outcomes: dict[str, EntryFacts] = {}
 
     def covered(self) -> Iterator[Slice]:
@@ -71,44 +140,81 @@ class _Seen:
                 raise NotProven(
                     f"The counts of shard {entry.shard} of stage {self.stage} do not add up."
                 )
+            if entry.shard in self.outcomes or entry.stage != self.stage:
+                raise NotProven(f"Shard {entry.shard} of stage {self.stage} has two entries.")
+            if (entry.outcome == "split") != bool(entry.children):
+                raise NotProven(f"The entry of shard {entry.shard} of {self.stage} is no outcome.")
             self.outcomes[entry.shard] = EntryFacts(
                 len(entry.children), receipt.records_in, receipt.quarantined
             )
+            self.sums.add(receipt.model_dump(), split=bool(entry.children))
             yield from entry.covered
 
 
-def _sealed_entries(store: Store, sealed: File, proof: Proof) -> Iterator[Entry]:
-    for line in read_lines(store, sealed):
-        entry = Entry.decode(line, where=store.url(sealed.key))
-        receipt = entry.receipt
-        proof.results.extend(receipt.results)
-        if receipt.quarantine is not None:
-            proof.quarantine.append(receipt.quarantine)
-        if receipt.code_version:
-            proof.code_versions.add(receipt.code_version)
-        yield entry
+def _check_shards(stage: Stage, roots: int, outcomes: Mapping[str, EntryFacts]) -> None:
+    """Every leaf has an entry, and there are none but those of the plan and of its splits."""
+    missing = next(missing_leaves(roots, outcomes), None)
+    if missing is not None:
+        raise NotProven(f"Shard {missing} of stage {stage} has no entry.")
+    wanted = roots + sum(facts.children for facts in outcomes.values())
+    if wanted != len(outcomes):
+        raise NotProven(f"Stage {stage} has {len(outcomes)} entries, but {wanted} shards.")
 
 
-def _check_flow(run: RunRecord) -> None:
-    """Every record that one stage gave, the next one took."""
-    totals = run.totals
-    giver: Stage = "reduce" if run.declaration["keyed"] else "map"
-    given, taken = totals[giver].records_out, totals["merge"].records_in
-    if given != taken:
-        raise NotProven(f"Stage {giver} gave {given} records, but merge took {taken}.")
+def check_names(store: Store, results: Iterable[File]) -> None:
+    """Refuse results of one name. The names seen lie on disk: there may be many.
+
+    Raises:
+        DuplicateName: two have one.
+    """
+    with closing(Names()) as names:
+        for result in results:
+            identity = store.identity(result.key)
+            if not names.add(identity, result.key):
+                other = names.find(identity)
+                raise DuplicateName(
+                    f"Two results have the name {store.url(result.key)}"
+                    + (f" (the other is {other})" if other != result.key else "")
+                    + ". A map must give every result a name of its own: take a new run id."
+                )
 
 
-def _check_names(store: Store, results: Iterable[File]) -> None:
-    seen: dict[str, str] = {}
-    for result in results:
-        identity = store.identity(result.key)
-        if identity not in seen:
-            seen[identity] = result.key
-        else:
-            other = seen[identity]
-            raise DuplicateName(
-                f"Two results have the name {store.url(result.key)}"
-                + (f" (the other is {other})" if other != result.key else "")
-                + ". A map must give every result a name of its own: take a new run id."
-            )
-        seen[identity] = result.key
+class Names:
+    """Many names, each with a key, in a temporary file of its own."""
+
+    def __init__(self) -> None:
+        self._rows = sqlite3.connect("")  # private, and on disk once it is large
+        self._rows.execute("CREATE TABLE names (name TEXT PRIMARY KEY, key TEXT) WITHOUT ROWID")
+
+    def add(self, name: str, key: str) -> bool:
+        """Add a name; False where it is there already."""
+        added = self._rows.execute("INSERT OR IGNORE INTO names VALUES (?, ?)", (name, key))
+        return added.rowcount == 1
+
+    def find(self, name: str) -> str | None:
+        """The key of a name."""
+        row = self._rows.execute("SELECT key FROM names WHERE name = ?", (name,)).fetchone()
+        return row[0] if row else None
+
+    def close(self) -> None:
+        """Forget them."""
+        self._rows.close()
+
+
+def prove_run(store: Store, run: RunRecord) -> None:
+    """`prove`, for a run as its record has it.
+
+    Raises:
+        NotProven, LedgerBroken, DuplicateName: as `prove`.
+    """
+    snapshot = run.plans["map"].snapshot
+    if snapshot is None:
+        raise NotProven(f"Run {run.run_id} has no snapshot.")
+    prove(
+        store,
+        run.sealed,
+        stages=stages_of(run.declaration),
+        roots={stage: plan.shards for stage, plan in run.plans.items()},
+        totals=run.totals,
+        objects=read_snapshot(store, snapshot),
+    )

@@ -1,7 +1,9 @@
 """`run.json`: claiming a run, owning it, and changing it by compare-and-swap.
 
 Whoever holds the epoch owns the run. A duplicate trigger finds a living owner and stops; where
-the owner has ended, a new one takes over with the next epoch, and the old one is fenced off.
+the owner has ended, a new one takes over with the next epoch, and the old one is fenced off. An
+epoch is bound to one version of the job's code. Whoever changes the record respects the state
+that it finds: a cancelled run is neither planned nor published until it is taken up again.
 """
 
 from __future__ import annotations
@@ -13,32 +15,38 @@ from typing import Any
 from coordinator.errors import (
     AlreadyExists,
     Changed,
+    CodeChanged,
     KeyMissing,
     OutcomeUnknown,
     RunBusy,
+    RunCancelled,
     RunExpired,
     RunMismatch,
     Superseded,
 )
 from coordinator.keys import RunKeys
-from coordinator.model import Hints, LastPass, RunRecord, Tenure
+from coordinator.model import Hints, LastPass, RunRecord, State, Tenure
 from coordinator.store.ports import Store
 
 RUN_DAYS = 30
 DAY_SECONDS = 86_400.0
 _CAS_TRIES = 20
 NO_HINTS = Hints()
+OPEN: tuple[State, ...] = ("planning", "running")
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
     """Who wants which run, and what it would be pinned to if it is new.
 
-    `waves` is what a new run's first tenure has; every later one has one more wave.
+    `waves` is what a new run's first tenure has; every later one has one more wave. The epoch that
+    the claim begins is bound to `code_version`. `redrives` is how often the owner has been redriven:
+    each time it takes the run up again.
     """
 
     keys: RunKeys
     owner: str
+    code_version: str
     declaration: dict[str, Any]
     inputs: tuple[str, ...]
     logical_time: float
@@ -46,6 +54,13 @@ class Claim:
     hints: Hints = NO_HINTS
     limits: Mapping[str, Any] = field(default_factory=dict)
     source_key: str | None = None
+    redrives: int = 0
+
+
+def keys_of(run: RunRecord) -> RunKeys:
+    """The keys of a run, those of its stages under the drafts that are committed."""
+    drafts = tuple((stage, plan.draft) for stage, plan in run.plans.items())
+    return RunKeys(run.job, run.run_id, drafts)
 
 
 def read(store: Store, keys: RunKeys) -> RunRecord:
@@ -75,12 +90,13 @@ def claim(store: Store, wanted: Claim, *, now: float, is_live: Callable[[str], b
         created=now,
         logical_time=wanted.logical_time,
         owner=wanted.owner,
+        code_version=wanted.code_version,
         declaration=wanted.declaration,
         inputs=wanted.inputs,
         source_key=wanted.source_key,
         hints=wanted.hints,
         limits=dict(wanted.limits),
-        tenure=Tenure(after=0, waves=wanted.waves),
+        tenure=Tenure(after=0, waves=wanted.waves, redrives=wanted.redrives),
     )
     try:
         store.create(keys.run, fresh.encode())
@@ -94,26 +110,49 @@ def claim(store: Store, wanted: Claim, *, now: float, is_live: Callable[[str], b
 
     def take_over(found: RunRecord) -> RunRecord:
         check_same(found, wanted, store)
-        if found.state == "published" or found.owner == wanted.owner:
+        again = found.owner == wanted.owner
+        if found.state == "published" or (again and wanted.redrives <= found.tenure.redrives):
             return found
-        if is_live(found.owner):
+        if not again and is_live(found.owner):
             raise RunBusy(
                 f"Run {keys.run_id} of job {keys.job} is being executed by {found.owner}. "
                 "Wait for it to end, or stop it first."
             )
         check_age(found, now)
-        return found.model_copy(
-            update={
-                "owner": wanted.owner,
-                "limits": dict(wanted.limits),
-                "epoch": found.epoch + 1,
-                "state": "running" if "map" in found.plans else "planning",
-                "tenure": Tenure(after=found.wave, waves=1),
-                "progress": LastPass(),
-            }
-        )
+        tenure = Tenure(after=found.wave, waves=1, redrives=wanted.redrives)
+        ours = taken_up(found, tenure, wanted.code_version)
+        return ours.model_copy(update={"owner": wanted.owner, "limits": dict(wanted.limits)})
 
     return change(store, keys, take_over)
+
+
+def taken_up(found: RunRecord, tenure: Tenure, code_version: str) -> RunRecord:
+    """An unpublished run in a new epoch, bound to this version of the job's code."""
+    state: State = "running" if "map" in found.plans else "planning"
+    return found.model_copy(
+        update={
+            "epoch": found.epoch + 1,
+            "code_version": code_version,
+            "state": found.state if found.state == "publishing" else state,
+            "tenure": tenure,
+            "progress": LastPass(),
+        }
+    )
+
+
+def check_code(found: RunRecord, code_version: str) -> None:
+    """Refuse to go on with other code than the epoch is bound to.
+
+    Raises:
+        CodeChanged: it is other code.
+    """
+    if found.code_version != code_version:
+        raise CodeChanged(
+            f"Run {found.run_id} of job {found.job} goes on with code {found.code_version} in epoch "
+            f"{found.epoch}, and this is {code_version}: the job was changed while it ran. Taking the "
+            "run up again goes on with the new code; what is done stays, and the manifest says which "
+            "shards came from which."
+        )
 
 
 def check_same(found: RunRecord, wanted: Claim, store: Store) -> None:
@@ -181,23 +220,60 @@ def change(store: Store, keys: RunKeys, edit: Callable[[RunRecord], RunRecord]) 
     raise Changed(f"{store.url(keys.run)} kept changing; try again.")
 
 
-def change_own(store: Store, run: RunRecord, edit: Callable[[RunRecord], RunRecord]) -> RunRecord:
-    """`change`, for the run's owner only. An owner that is given the run anew keeps its name.
+def used(found: RunRecord, seconds: float) -> RunRecord:
+    """A run's record after one more pass of the coordinator that took so long."""
+    return found.model_copy(
+        update={
+            "passes": found.passes + 1,
+            "coordinator_seconds": round(found.coordinator_seconds + max(seconds, 0.0), 6),
+        }
+    )
+
+
+def change_own(
+    store: Store,
+    run: RunRecord,
+    edit: Callable[[RunRecord], RunRecord],
+    *,
+    states: tuple[State, ...] = OPEN,
+) -> RunRecord:
+    """`change`, for the run's owner only, and only in these states. An owner that is given the run
+    anew keeps its name.
 
     Raises:
-        Superseded: another owner has taken over.
+        RunCancelled: the run has been cancelled.
+        Superseded: another owner has taken over, or the run is in none of these states.
     """
-    keys = RunKeys(run.job, run.run_id)
 
     def guarded(found: RunRecord) -> RunRecord:
-        if found.owner != run.owner:
-            raise Superseded(
-                f"Run {run.run_id} of job {run.job} now belongs to {found.owner} "
-                f"(epoch {found.epoch}); this one, of epoch {run.epoch}, ends."
-            )
+        check_owner(found, run.owner)
+        if found.state not in states:
+            raise refusal_in(found)
         return edit(found)
 
-    return change(store, keys, guarded)
+    return change(store, keys_of(run), guarded)
+
+
+def check_owner(found: RunRecord, owner: str) -> None:
+    """Refuse to go on with a run of another owner.
+
+    Raises:
+        Superseded: it is another's.
+    """
+    if found.owner != owner:
+        raise Superseded(
+            f"Run {found.run_id} of job {found.job} now belongs to {found.owner} "
+            f"(epoch {found.epoch}); this one ends."
+        )
+
+
+def refusal_in(found: RunRecord) -> RunCancelled | Superseded:
+    """Why a run is not gone on with in its state."""
+    if found.state == "cancelled":
+        return RunCancelled(
+            f"Run {found.run_id} of job {found.job} was cancelled. The same run id takes it up again."
+        )
+    return Superseded(f"Run {found.run_id} of job {found.job} is {found.state} already.")
 
 
 def find(store: Store, keys: RunKeys) -> RunRecord | None:
@@ -224,23 +300,21 @@ def read_owned(store: Store, keys: RunKeys, owner: str) -> RunRecord:
         Superseded: it belongs to another by now.
     """
     run = read(store, keys)
-    if run.owner != owner:
-        raise Superseded(
-            f"Run {run.run_id} of job {run.job} now belongs to {run.owner} (epoch {run.epoch})."
-        )
+    check_owner(run, owner)
     return run
 
 
 def cancel(store: Store, keys: RunKeys) -> RunRecord:
     """Mark a run as cancelled: workers stop, messages of its epoch are dropped, the ledger stays.
-    Taking it up again begins a new epoch.
+    Taking it up again begins a new epoch. A run whose publishing is committed is given as it is:
+    it is too late.
 
     Raises:
         KeyMissing: there is no such run.
     """
 
     def mark(found: RunRecord) -> RunRecord:
-        if found.state == "published":
+        if found.state in {"publishing", "published"}:
             return found
         return found.model_copy(update={"state": "cancelled"})
 

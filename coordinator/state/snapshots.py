@@ -10,8 +10,8 @@ import gzip
 import hashlib
 import io
 import json
+import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from itertools import islice
 from typing import Any, NamedTuple, cast
 
@@ -19,9 +19,9 @@ from pydantic_core import from_json
 
 from coordinator.errors import LedgerBroken
 from coordinator.model import File, Part, Pinned
-from coordinator.state.files import read_lines
+from coordinator.state.files import read_file, read_lines
 from coordinator.store.ports import Store
-from coordinator.store.streams import FullReads
+from coordinator.store.streams import FullReads, Pieces
 
 Row = list[Any]  # [key, size, etag, version id]: one line
 
@@ -36,9 +36,17 @@ class Snapshot(NamedTuple):
 
 
 def read_snapshot(store: Store, snapshot: File) -> Iterator[Pinned]:
-    """The pinned objects, in key order."""
-    for key, size, etag, version_id in read_rows(store, snapshot):
-        yield Pinned(key=key, size=size, etag=etag, version_id=version_id)
+    """The pinned objects, in key order.
+
+    Raises:
+        LedgerBroken: the snapshot is missing, or not what was recorded.
+    """
+    for row in read_rows(store, snapshot):
+        try:
+            key, size, etag, version_id = row
+            yield Pinned(key=key, size=size, etag=etag, version_id=version_id)
+        except ValueError as error:
+            raise _broken(store, snapshot) from error
 
 
 def snapshot_digest(store: Store, snapshot: File) -> str:
@@ -90,22 +98,36 @@ def write_rows(store: Store, key: str, rows: Iterable[Row]) -> tuple[File, str]:
 
 
 def read_rows(store: Store, file: File) -> Iterator[Row]:
-    """The rows of a snapshot or of a chunk of a listing."""
+    """The rows of a snapshot or of a chunk of a listing, held against its digest at the end.
+
+    Raises:
+        LedgerBroken: it is missing, or not what was recorded.
+    """
     for line in _read_lines(store, file):
-        yield cast("Row", from_json(line))
+        try:
+            row = from_json(line)
+        except ValueError as error:
+            raise _broken(store, file) from error
+        if not isinstance(row, list):
+            raise _broken(store, file)
+        yield row
 
 
 def _read_lines(store: Store, file: File) -> Iterator[bytes]:
-    with (
-        closing(store.open(file.key)) as stream,
-        gzip.GzipFile(fileobj=cast("Any", FullReads(stream)), mode="rb") as zipped,
-    ):
+    pieces = read_file(store, file)
+    with gzip.GzipFile(fileobj=cast("Any", FullReads(Pieces(pieces))), mode="rb") as zipped:
         try:
             yield from io.BufferedReader(cast("Any", zipped))
-        except (OSError, EOFError) as error:
-            raise LedgerBroken(
-                f"{store.url(file.key)} can't be decompressed; the run can't go on."
-            ) from error
+        except (OSError, EOFError, zlib.error) as error:
+            raise _broken(store, file) from error
+    for _ in pieces:  # what may follow the last member; and the file's own digest
+        pass
+
+
+def _broken(store: Store, file: File) -> LedgerBroken:
+    return LedgerBroken(
+        f"{store.url(file.key)} is not what was recorded; the run can't go on. Start a new run id."
+    )
 
 
 class _Written:

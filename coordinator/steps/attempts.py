@@ -17,7 +17,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from coordinator.errors import AttemptFailed, FanfoldError, Fate, reason_of
+from coordinator.errors import (
+    AttemptFailed,
+    FanfoldError,
+    Fate,
+    ToleranceExceeded,
+    reason_of,
+)
+from coordinator.limits import Limits
 from coordinator.model import (
     Answer,
     Counts,
@@ -34,6 +41,7 @@ from coordinator.rules.decide import unwanted
 from coordinator.rules.pacing import KILLED_ATTEMPTS, MARKED_RECEIVES, backoff_seconds
 from coordinator.state import ledger, notes
 from coordinator.state.plans import read_shard
+from coordinator.state.runs import check_code
 from coordinator.steps.map import map_shard
 from coordinator.steps.merge import merge_shard
 from coordinator.steps.reduce import reduce_shard
@@ -146,10 +154,11 @@ def _begin(place: Workplace, message: Message, attempt: str, receives: int) -> b
 
 
 def bury(
-    place: RunPlace, message: Message, *, receives: int, reason: str, seconds: float = 0.0
+    place: RunPlace, message: Message, *, receives: int, reason: str, timeout_seconds: float = 0.0
 ) -> Answered | Failed | Unwanted:
     """What becomes of a message that was received too often without an outcome: it is noted and
-    given up for this wave, unless its shard has an entry all the same, or nobody wants it."""
+    given up for this wave, unless its shard has an entry all the same, or nobody wants it. Tries
+    that left no note are charged `timeout_seconds` each."""
     standing = ledger.find(place.store, place.keys, message.stage, message.shard.id)
     if standing is not None:
         return Answered(answer=answer_of(standing))
@@ -159,8 +168,8 @@ def bury(
     error = AttemptFailed(
         f"Shard {message.shard.id} was tried {receives} times without an outcome. {reason}"
     )
-    note = note_of(error, message, attempt="", receives=receives, at=now, began=now - seconds)
-    return Failed(note=keep_note(place, message, note))
+    note = note_of(error, message, attempt="", receives=receives, at=now, began=now)
+    return Failed(note=keep_note(place, message, note, lost_seconds=timeout_seconds))
 
 
 # ------------------------------------------------------------------------------------------------
@@ -189,6 +198,7 @@ def perform(
     keys, stage, shard_id = place.keys, message.stage, message.shard.id
     standing = ledger.find(place.store, keys, stage, shard_id)
     if standing is None:
+        check_code(place.run, place.code_version)
         shard = read_shard(place.store, keys, stage, message.shard)
         began = place.clock()
         done = _dissect(place, shard, attempt) if begin() else None
@@ -199,8 +209,26 @@ def perform(
             raise AttemptFailed(
                 f"The attempt took more than {ATTEMPT_HOURS} hours and does not commit."
             )
+        check_refusals(done, place.job.limits)
+        place.program.check()
         standing = ledger.commit(place.store, keys, _entry(message.shard, stage, done, seconds))
     return answer_of(standing)
+
+
+def check_refusals(done: Done, limits: Limits) -> None:
+    """Commit nothing of a shard that alone refuses more than the whole run tolerates, so that
+    mending the code, or the input, mends the run. A share of all records is not known yet.
+
+    Raises:
+        ToleranceExceeded: it does.
+    """
+    refused = done.receipt.quarantined
+    if isinstance(limits.tolerated, int) and refused > limits.tolerated:
+        raise ToleranceExceeded(
+            f"{refused} records were refused, and the job tolerates {limits.tolerated}. The first: "
+            f"{done.first_refusal}. Mend the job or the input, or raise `tolerated`, and take the run "
+            "up again."
+        )
 
 
 def answer_of(entry: Entry) -> Answer:
@@ -294,21 +322,27 @@ def note_of(
     )
 
 
-def keep_note(place: RunPlace, message: Message, note: Note) -> Note:
+def keep_note(
+    place: RunPlace, message: Message, note: Note, *, lost_seconds: float | None = None
+) -> Note:
     """Write a note, counting those before it in this wave. Notes only explain: one that can't be
-    written is let go."""
+    written is let go. With `lost_seconds` it is the last of its wave, and every receive that no
+    failure accounts for is counted, and charged so many seconds."""
     with suppress(FanfoldError):
         note = note.model_copy(update={"reads": _what_it_reads(place, message)})
         before = notes.find_note(place.store, place.keys, note.stage, note.shard, note.wave)
-        if before is not None:
-            marked = int(note.receives >= MARKED_RECEIVES)
-            note = note.model_copy(
-                update={
-                    "failures": before.failures + 1,
-                    "unfinished": max(before.unfinished - marked, 0),
-                    "seconds": before.seconds + note.seconds,
-                }
-            )
+        failures = before.failures if before else 0
+        seconds = note.seconds + (before.seconds if before else 0.0)
+        unfinished = before.unfinished if before else 0
+        if lost_seconds is not None:
+            lost = max(note.receives - failures, 1)
+            failures, seconds, unfinished = failures + lost, seconds + lost * lost_seconds, 0
+        else:
+            failures += 1
+            unfinished = max(unfinished - int(note.receives >= MARKED_RECEIVES), 0)
+        note = note.model_copy(
+            update={"failures": failures, "unfinished": unfinished, "seconds": seconds}
+        )
         notes.write_note(place.store, place.keys, note)
     return note
 

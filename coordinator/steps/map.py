@@ -1,7 +1,8 @@
 """Map: one shard from its slices to its parts, stopping between any two records when asked to.
 
 A record that the source or the map refuses goes to quarantine with its place and reason; nothing
-of it reaches the output. An error of the tree is nobody's record: it passes through.
+of it reaches the output. An error of the tree is nobody's record: it passes through, also where it
+was raised within the job's code, by what the framework gave it to read, and that code caught it.
 """
 
 from __future__ import annotations
@@ -120,6 +121,8 @@ class MapShard:
         self.covered: tuple[Slice, ...] = tuple(slices)
         self._call = _caller(job)
         self._wants_context = job.wants_context
+        self._supplied = False  # whether a map of whole shards was given all there is
+        self._met: BaseException | None = None  # what it was given instead
 
     def run(self) -> None:
         """Map every record, or all up to where the guard tripped.
@@ -128,12 +131,26 @@ class MapShard:
             InputChanged: an object is not as pinned, also where only a part of it was read.
         """
         with closing(self._batches()) as found:
-            if self.job.form == "map_shard":
-                self._map_shard(found)
-            elif self.job.form == "map_batch":
-                self._map_batches(found)
-            else:
-                self._map_records(found)
+            try:
+                self._map(found)
+            except Exception:
+                self._raise_what_was_met()  # the cause, where this is what the job made of it
+                raise
+            self._raise_what_was_met()
+
+    def _map(self, found: Iterator[Batch]) -> None:
+        if self.job.form == "map_shard":
+            self._map_shard(found)
+        elif self.job.form == "map_batch":
+            self._map_batches(found)
+        else:
+            self._map_records(found)
+
+    def _raise_what_was_met(self) -> None:
+        """Raise what went wrong with reading within the job's code, which may have caught it."""
+        if self._met is not None:
+            raise self._met
+        self.reader.settle()
 
     # -- the three forms -------------------------------------------------------------------------
 
@@ -185,6 +202,7 @@ class MapShard:
                 raise
             except Exception as error:  # noqa: BLE001  a record its map refuses
                 refusals.append((batch.unit(number), reason_of(error)))
+        self.reader.settle()
         for which, refusal in self.outlet.settle():
             refusals.append((batch.unit(taken[which]), reason_of(refusal)))
         return done
@@ -210,12 +228,16 @@ class MapShard:
 
     def _try(self, records: list[Any]) -> Exception | None:
         """Map a list of records; nothing of it reaches the output if it gives an error."""
+        refused: Exception | None = None
         try:
             self.outlet.take(self._call(records))
         except FanfoldError:
             raise
         except Exception as error:  # noqa: BLE001  the map refuses some record of these
-            return error
+            refused = error
+        self.reader.settle()
+        if refused is not None:
+            return refused
         return next((refusal for _, refusal in self.outlet.settle()), None)
 
     def _map_shard(self, found: Iterator[Batch]) -> None:
@@ -230,21 +252,29 @@ class MapShard:
             raise
         except Exception as error:
             raise MapFailed(f"map_shard raised {reason_of(error)}") from error
-        if next(supply, _END) is not _END:
+        if next(supply, _END) is not _END or not self._supplied:
             raise MapFailed("map_shard ended before it had read all of its shard's records.")
 
     def _supply(self, found: Iterator[Batch]) -> Iterator[Any]:
         """The records of the shard one by one, accounted for batch by batch."""
         can_stop = self.job.splittable
-        for batch in found:
-            for number, record in enumerate(batch.records):
-                if can_stop and self.guard.tripped() and (self.records_in or number):
-                    head, tail = batch.split(number)
-                    self._account(head, [])
-                    self._stop_before(tail)
-                    return
-                yield record
-            self._account(batch, [])
+        try:
+            for batch in found:
+                for number, record in enumerate(batch.records):
+                    if can_stop and self.guard.tripped() and (self.records_in or number):
+                        head, tail = batch.split(number)
+                        self._account(head, [])
+                        self._stop_before(tail)
+                        self._supplied = True
+                        return
+                    yield record
+                self._account(batch, [])
+            self._supplied = True
+        except GeneratorExit:  # the job wants no more of it
+            raise
+        except BaseException as error:
+            self._met = error
+            raise
 
     # -- where we are ----------------------------------------------------------------------------
 

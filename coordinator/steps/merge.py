@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
+from itertools import chain
 
 from coordinator.errors import AlreadyExists, DuplicateName
 from coordinator.model import File, Part, Receipt, Shard
 from coordinator.rules.stages import result_name
-from coordinator.state.files import COPY_BYTES, damage_first, file_at, read_part
+from coordinator.state.files import COPY_BYTES, damage_first, read_part, write_once
 from coordinator.steps.workplace import Done, Workplace
 from coordinator.store.ports import Store
 from coordinator.store.streams import Pieces, RawStream
@@ -37,7 +37,7 @@ def merge_shard(place: Workplace, shard: Shard, attempt: str) -> Done:
 
 
 def _concatenate(place: Workplace, shard: Shard) -> File:
-    key = place.keys.result(result_name(place.job, shard.id))
+    key = place.keys.result(result_name(place.job, shard.id), place.results_draft)
     pieces = (piece for part in shard.parts for piece in read_part(place.store, part))
     return _write_result(place.store, key, place.job.sink.preamble(), pieces)
 
@@ -51,7 +51,8 @@ def _unpack(place: Workplace, parts: Sequence[Part]) -> Iterator[File]:
             closing(io.BufferedReader(RawStream(Pieces(pieces)), COPY_BYTES)) as stream,
         ):
             for name, body in place.job.sink.unpack(stream):
-                yield _write_result(place.store, place.keys.result(name), b"", body)
+                key = place.keys.result(name, place.results_draft)
+                yield _write_result(place.store, key, b"", body)
 
 
 def _write_result(store: Store, key: str, preamble: bytes, pieces: Iterable[bytes]) -> File:
@@ -60,21 +61,10 @@ def _write_result(store: Store, key: str, preamble: bytes, pieces: Iterable[byte
     Raises:
         DuplicateName: another result has this name.
     """
-    digest = hashlib.sha256(preamble)
-    size = len(preamble)
-    with store.writer(key, exclusive=True) as writer:
-        writer.write(preamble)
-        for piece in pieces:
-            digest.update(piece)
-            size += len(piece)
-            writer.write(piece)
-        wanted = File(key=key, size=size, sha256=digest.hexdigest())
-        try:
-            return writer.close()
-        except AlreadyExists:
-            if file_at(store, key) == wanted:
-                return wanted
-    raise DuplicateName(
-        f"There is another result {store.url(key)}. Two outputs have one name, or the job's code "
-        "changed while its results were being merged: take a new run id."
-    )
+    try:
+        return write_once(store, key, chain((preamble,), pieces))
+    except AlreadyExists as error:
+        raise DuplicateName(
+            f"There is another result {store.url(key)}. Two outputs have one name, or the job's code "
+            "changed while its results were being merged: take a new run id."
+        ) from error

@@ -14,7 +14,7 @@ from coordinator.formats.base import Encode
 from coordinator.formats.jsonlines import encode_json
 from coordinator.model import File, Part
 from coordinator.rules.sharding import partitions
-from coordinator.shuffle.scatter import Scatter
+from coordinator.shuffle.scatter import WAITING_BYTES, Scatter
 from coordinator.steps.workplace import Workplace
 from coordinator.store.ports import Writer
 
@@ -22,8 +22,9 @@ from coordinator.store.ports import Writer
 class Outlet(Protocol):
     """Where outputs go: `take` those of one record, all or none; `settle` all taken so far.
 
-    `settle` gives the records that turned out to have no encoding, by their number since the
-    last time, and why.
+    `take` raises for a record that is seen to have no encoding, and what was taken before stays.
+    `settle` gives the records that turned out to have none, by their number among those taken
+    since the last time, and why. In between, an outlet holds no more than it has room for.
     """
 
     def take(self, outputs: Iterable[Any], /) -> None: ...
@@ -54,6 +55,7 @@ class MapParts:
                     partitions(place.run.plans["map"].bytes, limits),
                     place.job.combine_function,
                     limits.buffer_bytes,
+                    place.job.declared_types(),
                 )
             )
 
@@ -123,6 +125,7 @@ class Encoded:
         self.write = write
         self.records = 0
         self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
 
     def take(self, outputs: Iterable[Any], /) -> None:
         """Encode the outputs of one record; they are written once all of them are encoded."""
@@ -130,11 +133,15 @@ class Encoded:
         lines = [encode(output) for output in outputs]
         self._waiting += lines
         self.records += len(lines)
+        self._waiting_bytes += sum(map(len, lines))
+        if self._waiting_bytes > WAITING_BYTES:
+            self.settle()
 
     def settle(self) -> list[tuple[int, Exception]]:
         """Write what was taken; whatever has no encoding was found out before."""
         body = b"".join(self._waiting)
         self._waiting.clear()
+        self._waiting_bytes = 0
         if body:
             self.write(body)
         return []

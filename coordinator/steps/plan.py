@@ -17,8 +17,10 @@ from coordinator.keys import RunKeys
 from coordinator.limits import MIB
 from coordinator.model import File, Listing, PlanRef, RunRecord, Shard
 from coordinator.rules.sharding import Cut, count_shards, first_cut, fit, shards
-from coordinator.rules.starts import Trigger, Uploaded, limits_of, lists_inputs, understand
+from coordinator.rules.starts import Started, Uploaded, limits_of, lists_inputs, understand
 from coordinator.state import plans, runs, snapshots
+from coordinator.state.ledger import Ledger
+from coordinator.state.redraft import quarantined_roots, redraft
 from coordinator.state.snapshots import Row, Snapshot
 from coordinator.store.ports import Inputs, Store
 
@@ -29,9 +31,12 @@ def start(
     store: Store,
     inputs: Inputs,
     job: Job,
-    trigger: Trigger,
+    trigger: Started,
     *,
     owner: str,
+    redrives: int,
+    draft: str,
+    code_version: str,
     now: float,
     is_live: Callable[[str], bool],
 ) -> RunRecord:
@@ -49,14 +54,17 @@ def start(
     wanted = runs.Claim(
         keys=RunKeys(job.name, asked.run_id),
         owner=owner,
+        code_version=code_version,
         declaration=job.with_limits(limits).declaration(),
         inputs=asked.inputs,
         logical_time=asked.logical_time,
         waves=limits.waves,
         limits=asked.limits,
         source_key=asked.source_key,
+        redrives=redrives,
     )
-    return runs.claim(store, wanted, now=now, is_live=is_live)
+    run = runs.claim(store, wanted, now=now, is_live=is_live)
+    return redo_quarantined(store, run, draft=draft) if asked.redo else run
 
 
 def _find_uploaded(inputs: Inputs, address: str) -> Uploaded | None:
@@ -79,19 +87,28 @@ def plan(
     run: RunRecord,
     *,
     draft: str,
+    code_version: str,
+    clock: Callable[[], float],
     pages: int | None = None,
 ) -> RunRecord:
     """List, pin, cut and commit; gives the run with its map planned, or, when `pages` of the
     listing are spent, with the place to go on from.
 
+    Chunks of the listing have names of this draft, and are committed only as what follows the
+    listing that they continue: of two invocations at once, one has worked for nothing.
+
     Raises:
         NoInput: nothing matches.
+        CodeChanged: the epoch is bound to other code.
+        RunCancelled: the run has been cancelled.
         Superseded: another owner has taken over.
     """
     if "map" in run.plans:
         return run
+    runs.check_code(run, code_version)
+    began = clock()
     keys = RunKeys(run.job, run.run_id)
-    listing = run.listing or Listing(draft=draft)
+    listing = run.listing or Listing()
     chunks: list[File] = list(listing.chunks)
     waiting: list[Row] = []
     cursor: str | None = listing.cursor
@@ -102,22 +119,13 @@ def plan(
         cursor = page.cursor
         spent = pages is not None and number >= pages and cursor is not None
         if len(waiting) >= CHUNK_OBJECTS or spent:
-            key = keys.listing(listing.draft, len(chunks))
-            chunks.append(
-                snapshots.write_rows(store, key, sorted(waiting, key=snapshots.by_key))[0]
-            )
+            key = keys.listing(draft, len(chunks))
+            rows = sorted(waiting, key=snapshots.by_key)
+            chunks.append(snapshots.write_rows(store, key, rows)[0])
             waiting = []
         if spent:
-            return _keep_listing(
-                store,
-                run,
-                Listing(
-                    draft=listing.draft,
-                    chunks=tuple(chunks),
-                    cursor=cast("str", cursor),
-                    objects=count,
-                ),
-            )
+            after = Listing(chunks=tuple(chunks), cursor=cast("str", cursor), objects=count)
+            return _keep_listing(store, run, after, clock() - began)
     waiting.sort(key=snapshots.by_key)
     sources = [snapshots.read_rows(store, chunk) for chunk in chunks]
     merged = heapq.merge(*sources, waiting, key=snapshots.by_key) if sources else iter(waiting)
@@ -127,11 +135,39 @@ def plan(
             f"No input matches {', '.join(run.inputs)}. Check the paths, and the source's glob."
         )
     ref = _plan_snapshot(store, inputs, job, run, draft, snapshot)
-    return plans.commit(store, run, "map", ref)
+    return plans.commit(store, run, "map", ref, clock() - began)
 
 
-def _keep_listing(store: Store, run: RunRecord, listing: Listing) -> RunRecord:
-    return runs.change_own(store, run, lambda found: found.model_copy(update={"listing": listing}))
+def _keep_listing(store: Store, run: RunRecord, after: Listing, seconds: float) -> RunRecord:
+    """Commit what was listed, unless somebody else has gone on from the same place."""
+
+    def edit(found: RunRecord) -> RunRecord:
+        if found.listing != run.listing or "map" in found.plans:
+            return found
+        return runs.used(found, seconds).model_copy(update={"listing": after})
+
+    return runs.change_own(store, run, edit)
+
+
+def redo_quarantined(store: Store, run: RunRecord, *, draft: str) -> RunRecord:
+    """Have the shards done again in which records were quarantined, as a new draft of the plan
+    that inherits all other entries. Nothing changes where there are none.
+
+    Raises:
+        Superseded: the run is published, and its quarantine stands.
+    """
+    if run.state in {"publishing", "published"}:
+        raise runs.refusal_in(run)
+    if "map" not in run.plans:
+        return run
+    plan = run.plans["map"]
+    with Ledger(store, runs.keys_of(run), "map", inherits=plan.inherits) as found:
+        again = quarantined_roots(found)
+        if not again:
+            return run
+        return redraft(
+            store, run, "map", draft=draft, again=again, found=found, begin=lambda before: before
+        )
 
 
 def _plan_snapshot(

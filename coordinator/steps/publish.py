@@ -1,19 +1,26 @@
-"""Publish: prove that a run is complete, write its manifest, move the pointer forward."""
+"""Publish: prove that a run is complete, commit to it, write its manifest, move the pointer forward.
+
+There is one commit point: a compare-and-swap of `run.json` after the proof, and before anything is
+visible. What comes after it can be repeated, and a cancel comes too late.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from coordinator.errors import AlreadyExists, Changed, KeyMissing, NotProven, OutcomeUnknown
+from coordinator.errors import AlreadyExists, NotProven, OutcomeUnknown, Superseded
 from coordinator.job import Job
 from coordinator.keys import RunKeys
-from coordinator.model import Cost, Manifest, Pointer, RunRecord
-from coordinator.rules.costs import PRICES, run_dollars
-from coordinator.state import runs
-from coordinator.state.proof import Proof, prove
+from coordinator.model import Cost, Manifest, RunRecord, State
+from coordinator.rules.costs import PRICES, Spent
+from coordinator.state import catalogue, proof, runs
+from coordinator.state.catalogue import read_manifest
+from coordinator.state.files import read_file, write_once
 from coordinator.store.ports import Store
 
-_POINTER_TRIES = 20
+LINES_AT_ONCE = 1000
+COMMITTED: tuple[State, ...] = ("publishing", "published")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,67 +37,124 @@ def publish(store: Store, job: Job, run: RunRecord, *, now: float) -> Published:
 
     Raises:
         NotProven, DuplicateName, LedgerBroken: nothing was published.
-        Superseded: another owner has taken over.
+        RunCancelled: the run has been cancelled.
+        Superseded: another owner has taken over, or the run was drafted anew.
     """
     keys = RunKeys(run.job, run.run_id)
-    run = runs.change_own(store, run, lambda found: found)
-    proof = prove(store, run)
-    manifest = _create_manifest(store, keys, _manifest(job, run, proof, now))
-    moved = _move_pointer(store, keys, run)
-    run = runs.change_own(store, run, lambda found: found.model_copy(update={"state": "published"}))
+    if run.state not in COMMITTED:
+        proof.prove_run(store, run)
+        run = _commit(store, run, now)
+    manifest = _write_manifest(store, keys, _manifest(store, keys, job, run))
+    moved = catalogue.move_pointer(store, keys, manifest)
+    run = runs.change_own(
+        store,
+        run,
+        lambda found: found.model_copy(update={"state": "published"}),
+        states=COMMITTED,
+    )
     return Published(run, manifest, moved)
 
 
-def read_manifest(store: Store, keys: RunKeys) -> Manifest:
-    """The manifest of a published run.
+def _commit(store: Store, run: RunRecord, now: float) -> RunRecord:
+    """The commit point: the run as it was proven is going to be published, and nothing else."""
 
-    Raises:
-        KeyMissing: it has none.
-    """
-    return Manifest.decode(store.get(keys.manifest).body, where=store.url(keys.manifest))
+    def edit(found: RunRecord) -> RunRecord:
+        if (found.plans, found.sealed) != (run.plans, run.sealed):
+            raise Superseded(f"Run {run.run_id} of job {run.job} has been drafted anew.")
+        if found.state in COMMITTED:
+            return found
+        return found.model_copy(update={"state": "publishing", "published": now})
+
+    return runs.change_own(store, run, edit, states=("running", *COMMITTED))
 
 
-def _manifest(job: Job, run: RunRecord, proof: Proof, now: float) -> Manifest:
+def _manifest(store: Store, keys: RunKeys, job: Job, run: RunRecord) -> Manifest:
+    """The manifest, and all that it names, which lies beside it."""
     plan = run.plans["map"]
-    if plan.snapshot is None:
+    if plan.snapshot is None or run.published is None:
         raise NotProven(f"Run {run.run_id} has no snapshot.")
+    listed = _Listed(store, run)
+    results = write_once(store, keys.results_list, listed.results())
+    quarantined = run.totals["map"].quarantined
     return Manifest(
         job=run.job,
         run_id=run.run_id,
-        published=now,
+        published=run.published,
         logical_time=run.logical_time,
-        snapshot=plan.snapshot,
+        source_key=run.source_key,
+        snapshot=write_once(store, keys.published_snapshot, read_file(store, plan.snapshot)),
         snapshot_digest=plan.snapshot_digest,
         objects=plan.objects,
         bytes=plan.bytes,
-        results=tuple(proof.results),
+        results=results,
+        result_objects=listed.objects,
+        result_bytes=listed.bytes,
+        results_prefix=keys.results_below(run.plans["merge"].draft if run.redrafts else None),
+        shards={stage: ref.shards for stage, ref in run.plans.items()},
         stages=run.totals,
-        plans={stage: ref.plan for stage, ref in run.plans.items()},
-        ledgers=run.sealed,
-        quarantined=run.totals["map"].quarantined,
-        quarantine=tuple(proof.quarantine),
+        ledgers={
+            stage: write_once(store, keys.published_ledger(stage), read_file(store, sealed))
+            for stage, sealed in run.sealed.items()
+        },
+        quarantined=quarantined,
+        quarantine=(
+            write_once(store, keys.quarantined, listed.quarantine()) if quarantined else None
+        ),
         waves=run.dispatched,
         epochs=run.epoch,
-        code_versions=tuple(sorted(proof.code_versions)),
+        programs=proof.programs_in(store, run.sealed),
         declaration=run.declaration,
         inputs=run.inputs,
         cost=cost_of(job, run),
     )
 
 
+class _Listed:
+    """The lists beside the manifest, streamed from the sealed ledgers."""
+
+    def __init__(self, store: Store, run: RunRecord) -> None:
+        self.store = store
+        self.run = run
+        self.objects = 0
+        self.bytes = 0
+
+    def results(self) -> Iterator[bytes]:
+        """A line for every result object; counts them."""
+        lines: list[bytes] = []
+        for result in proof.results_in(self.store, self.run.sealed):
+            self.objects += 1
+            self.bytes += result.size
+            lines.append(result.encode() + b"\n")
+            if len(lines) >= LINES_AT_ONCE:
+                yield b"".join(lines)
+                lines.clear()
+        yield b"".join(lines)
+
+    def quarantine(self) -> Iterator[bytes]:
+        """A line for every refused record."""
+        for file in proof.quarantine_in(self.store, self.run.sealed):
+            yield from read_file(self.store, file)
+
+
 def cost_of(job: Job, run: RunRecord) -> Cost:
-    """What the run's shards cost; nothing on one's own machine."""
-    memory = job.limits.memory_mb
-    dollars = run_dollars(run.totals.values(), memory) if run.hints.billed else 0.0
+    """What the run has cost, failed attempts and coordination included; nothing on one's own
+    machine."""
+    spent = Spent.of(
+        run.totals.values(),
+        passes=run.passes,
+        coordinator_seconds=run.coordinator_seconds,
+        memory_mb=job.limits.memory_mb,
+    )
     return Cost(
-        worker_seconds=round(sum(total.seconds for total in run.totals.values()), 3),
-        memory_mb=memory,
-        dollars=round(dollars, 6),
+        worker_seconds=round(spent.worker_seconds + spent.failed_seconds, 3),
+        coordinator_seconds=round(spent.coordinator_seconds, 3),
+        memory_mb=spent.memory_mb,
+        dollars=round(spent.dollars(), 6) if run.hints.billed else 0.0,
         prices=PRICES if run.hints.billed else "own machine",
     )
 
 
-def _create_manifest(store: Store, keys: RunKeys, manifest: Manifest) -> Manifest:
+def _write_manifest(store: Store, keys: RunKeys, manifest: Manifest) -> Manifest:
     """Write the manifest; one that an earlier Publish of this run wrote stands."""
     try:
         with store.writer(keys.manifest, exclusive=True) as writer:
@@ -103,35 +167,3 @@ def _create_manifest(store: Store, keys: RunKeys, manifest: Manifest) -> Manifes
             raise
         return read_manifest(store, keys)
     return manifest
-
-
-def _move_pointer(store: Store, keys: RunKeys, run: RunRecord) -> bool:
-    """Move the pointer forward, never back; False where a newer run's stands."""
-    key = keys.latest(run.source_key)
-    pointer = Pointer(
-        job=run.job,
-        run_id=run.run_id,
-        logical_time=run.logical_time,
-        manifest=keys.manifest,
-        results=keys.results,
-    )
-    for _ in range(_POINTER_TRIES):
-        try:
-            got = store.get(key)
-        except KeyMissing:
-            got = None
-        if got is not None:
-            standing = Pointer.decode(got.body, where=store.url(key))
-            if standing == pointer:
-                return True
-            if (standing.logical_time, standing.run_id) > (pointer.logical_time, pointer.run_id):
-                return False
-        try:
-            if got is None:
-                store.create(key, pointer.encode())
-            else:
-                store.replace(key, pointer.encode(), got.tag)
-        except (AlreadyExists, Changed, OutcomeUnknown):
-            continue
-        return True
-    raise Changed(f"{store.url(key)} kept changing; try again.")

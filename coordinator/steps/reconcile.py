@@ -3,33 +3,52 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from coordinator.errors import FanfoldError, Fate, LedgerBroken, RunStalled
 from coordinator.job import Job
-from coordinator.keys import RunKeys
-from coordinator.model import LastPass, Message, PlanRef, RunRecord, ShardRef, Stage, Tenure
-from coordinator.rules.costs import expected_shard_dollars, run_dollars
+from coordinator.model import (
+    LastPass,
+    Message,
+    PlanRef,
+    RunRecord,
+    ShardRef,
+    Stage,
+    State,
+    Tenure,
+    Totals,
+)
+from coordinator.rules.costs import Spent, expected_shard_dollars
 from coordinator.rules.decide import STALLED_WAVES, Complete, Facts, advance, decide
 from coordinator.rules.sharding import partitions
-from coordinator.rules.stages import is_single, merge_shards, reduce_shards, stage_after, stages
+from coordinator.rules.stages import is_single, merge_shards, reduce_shards, stage_after, stages_of
 from coordinator.state import plans, runs
 from coordinator.state.files import write_lines
 from coordinator.state.ledger import Ledger
 from coordinator.state.notes import read_failures
 from coordinator.store.ports import Store
 
+Clock = Callable[[], float]
+TAKING_WAVES: tuple[State, ...] = (*runs.OPEN, "publishing")
+
 
 @dataclass(frozen=True, slots=True)
 class FanOut:
-    """Dispatch these shards of a stage as a wave."""
+    """Dispatch these shards of a stage as a wave. `began` is when the pass began, by `clock`."""
 
     run: RunRecord
     stage: Stage
     wave: int
     shards: tuple[ShardRef, ...]
-    progress: LastPass
+    seen: LastPass
+    began: float
+    clock: Clock
+
+    @property
+    def draft(self) -> str:
+        """The draft of the stage's plan."""
+        return self.run.plans[self.stage].draft
 
     def messages(self) -> list[Message]:
         """The messages of this wave, without tokens."""
@@ -39,6 +58,7 @@ class FanOut:
                 job=run.job,
                 run_id=run.run_id,
                 stage=self.stage,
+                draft=self.draft,
                 wave=self.wave,
                 epoch=run.epoch,
                 shard=ref,
@@ -48,11 +68,11 @@ class FanOut:
 
     def dispatched(self, store: Store) -> RunRecord:
         """Record that the wave is on its way: the last thing before it is."""
-        seen = self.progress.model_copy(update={"dispatched": True})
+        seen = self.seen.model_copy(update={"dispatched": True})
         return runs.change_own(
             store,
             self.run,
-            lambda record: record.model_copy(
+            lambda record: runs.used(record, self.clock() - self.began).model_copy(
                 update={"progress": seen, "dispatched": record.dispatched + 1}
             ),
         )
@@ -81,6 +101,8 @@ def reconcile(
     run: RunRecord,
     *,
     draft: str,
+    code_version: str,
+    clock: Clock,
     redrives: int = 0,
     failure: FanfoldError | None = None,
 ) -> Next:
@@ -88,28 +110,56 @@ def reconcile(
 
     Args:
         draft: random; names the plans that this pass may write.
-        redrives: how often the owner has been redriven; each one has one more wave.
+        redrives: how often the owner has been redriven; each one takes the run up again: a new
+            epoch with one more wave.
         failure: the error of another step that this pass follows.
 
     Raises:
         Superseded: another owner has taken over.
+        RunCancelled: the run has been cancelled.
+        CodeChanged: the epoch is bound to other code.
         FanfoldError: one of `decide`'s, or a failure that going round again can't mend; the run
             ends here until it is taken up again.
     """
-    if failure is not None and redrives <= run.tenure.redrives:
-        _check_failure(failure)
+    began = clock()
+    run = _begin(store, run, redrives, failure, code_version)
+    if run.state == "publishing":
+        return Finish(run)
     if "map" not in run.plans:
         return Unplanned(run)
-    run = _take_wave(store, run, redrives)
     while True:
         stage = current_stage(run)
         if stage is None:
-            return Finish(_count_failed_finish(store, run) if failure else run)
-        with Ledger(store, RunKeys(run.job, run.run_id), stage) as found:
-            ahead = _judge(store, job, run, found)
+            return Finish(run)
+        plan = run.plans[stage]
+        with Ledger(store, runs.keys_of(run), stage, inherits=plan.inherits) as found:
+            ahead = _judge(store, job, run, found, began, clock)
             if isinstance(ahead, FanOut):
                 return ahead
-            run = _close_stage(store, job, run, found, draft)
+            run = _close_stage(store, job, run, found, ahead.totals, draft)
+
+
+def _begin(
+    store: Store, run: RunRecord, redrives: int, failure: FanfoldError | None, code_version: str
+) -> RunRecord:
+    """Take the next wave for this owner; a redrive takes the run up again first."""
+
+    def edit(found: RunRecord) -> RunRecord:
+        if redrives > found.tenure.redrives:
+            tenure = Tenure(after=found.wave, waves=1, redrives=redrives)
+            found = runs.taken_up(found, tenure, code_version)
+        elif failure is not None:
+            _check_failure(failure)
+        if found.state not in TAKING_WAVES:
+            raise runs.refusal_in(found)
+        runs.check_code(found, code_version)
+        if "map" not in found.plans:
+            return _count_planning(found, failure)
+        if current_stage(found) is None and failure is not None:
+            found = _count_publishing(found)
+        return found.model_copy(update={"wave": found.wave + 1})
+
+    return runs.change_own(store, run, edit, states=(*TAKING_WAVES, "cancelled"))
 
 
 def _check_failure(failure: FanfoldError) -> None:
@@ -123,53 +173,69 @@ def _check_failure(failure: FanfoldError) -> None:
         raise failure
 
 
-def _count_failed_finish(store: Store, run: RunRecord) -> RunRecord:
+def _count_planning(found: RunRecord, failure: FanfoldError | None) -> RunRecord:
+    """Let Plan be tried again a few times while its listing does not grow, not for ever.
+
+    Raises:
+        RunStalled: it has failed too often.
+    """
+    listed = found.listing.objects if found.listing else 0
+    unchanged = found.progress.dispatched and found.progress.entries == listed
+    stalled = found.progress.stalled + 1 if unchanged else 0
+    if stalled >= STALLED_WAVES:
+        raise RunStalled(
+            f"Planning run {found.run_id} has ended {stalled} times without getting on. "
+            f"{failure or 'Its log says why.'} Mend that, and take the run up again."
+        )
+    seen = LastPass(entries=listed, dispatched=True, stalled=stalled)
+    return found.model_copy(update={"progress": seen})
+
+
+def _count_publishing(found: RunRecord) -> RunRecord:
     """Let Publish be tried again a few times, not for ever.
 
     Raises:
         RunStalled: it has failed too often.
     """
-    stalled = run.progress.stalled + 1
+    stalled = found.progress.stalled + 1
     if stalled >= STALLED_WAVES:
         raise RunStalled(
-            f"Run {run.run_id} is complete, but publishing it failed {stalled} times. "
+            f"Run {found.run_id} is complete, but publishing it failed {stalled} times. "
             "Its log says why; take the run up again."
         )
-    progress = run.progress.model_copy(update={"stalled": stalled})
-    return runs.change_own(
-        store, run, lambda record: record.model_copy(update={"progress": progress})
-    )
+    seen = found.progress.model_copy(update={"stalled": stalled})
+    return found.model_copy(update={"progress": seen})
 
 
 def current_stage(run: RunRecord) -> Stage | None:
     """The first stage that is not sealed; None when all are."""
-    for stage in stages(bool(run.declaration["keyed"])):
+    for stage in stages_of(run.declaration):
         if stage not in run.sealed:
             return stage
     return None
 
 
-def _take_wave(store: Store, run: RunRecord, redrives: int) -> RunRecord:
-    def next_wave(found: RunRecord) -> RunRecord:
-        update: dict[str, object] = {"wave": found.wave + 1}
-        if redrives > found.tenure.redrives:
-            update["tenure"] = Tenure(after=found.wave, waves=1, redrives=redrives)
-            update["progress"] = LastPass()
-            if found.state == "cancelled":
-                update["state"] = "running"
-                update["epoch"] = found.epoch + 1
-        return found.model_copy(update=update)
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """A stage is complete; `totals` are its entries' and its failures'."""
 
-    return runs.change_own(store, run, next_wave)
+    totals: Totals
 
 
-def _judge(store: Store, job: Job, run: RunRecord, found: Ledger) -> FanOut | Complete:
-    """Gather the facts of a stage, decide, and record what was seen."""
-    stage = found.stage
-    failures = read_failures(store, found.keys, stage, found.outcomes)
-    progress = advance(run.progress, stage, len(found.outcomes), failures.notes)
+def _judge(
+    store: Store, job: Job, run: RunRecord, found: Ledger, began: float, clock: Clock
+) -> FanOut | Closed:
+    """Gather the facts of a stage, decide, and say what was seen."""
+    stage, limits = found.stage, job.limits
+    failures = read_failures(
+        store, found.keys, stage, found.outcomes, float(limits.timeout_seconds)
+    )
+    totals = found.totals.model_copy(
+        update={"failures": failures.attempts, "failed_seconds": round(failures.seconds, 6)}
+    )
+    seen = advance(run.progress, stage, len(found.outcomes), failures.notes)
     plan = run.plans[stage]
-    spent, each = _dollars(job, run, found, failures.seconds)
+    spent, each = _dollars(job, run, stage, totals)
     decision = decide(
         Facts(
             stage=stage,
@@ -177,17 +243,16 @@ def _judge(store: Store, job: Job, run: RunRecord, found: Ledger) -> FanOut | Co
             outcomes=found.outcomes,
             failures=failures.by_shard,
             tenure=run.tenure,
-            progress=progress,
-            limits=job.limits,
-            cancelled=run.state == "cancelled",
+            progress=seen,
+            limits=limits,
             spent_dollars=spent,
             shard_dollars=each,
         )
     )
     if isinstance(decision, Complete):
-        return decision
+        return Closed(totals)
     refs = tuple(_refs(store, plan, found, decision.shards))
-    return FanOut(run, stage, run.wave, refs, progress)
+    return FanOut(run, stage, run.wave, refs, seen, began, clock)
 
 
 def _refs(store: Store, plan: PlanRef, found: Ledger, shards: Sequence[str]) -> list[ShardRef]:
@@ -208,18 +273,24 @@ def _refs(store: Store, plan: PlanRef, found: Ledger, shards: Sequence[str]) -> 
     return refs
 
 
-def _dollars(job: Job, run: RunRecord, found: Ledger, failed_seconds: float) -> tuple[float, float]:
-    """What the run has cost, and what one more shard is expected to."""
+def _dollars(job: Job, run: RunRecord, stage: Stage, totals: Totals) -> tuple[float, float]:
+    """What the run has cost, and what one more shard of the stage is expected to."""
     if not run.hints.billed:
         return 0.0, 0.0
     limits = job.limits
-    known = [found.totals, *(total for stage, total in run.totals.items() if stage != found.stage)]
-    spent = run_dollars(known, limits.memory_mb, failed_seconds=failed_seconds)
-    each = expected_shard_dollars(found.totals, limits.timeout_seconds, limits.memory_mb)
-    return spent, each
+    spent = Spent.of(
+        {**run.totals, stage: totals}.values(),
+        passes=run.passes,
+        coordinator_seconds=run.coordinator_seconds,
+        memory_mb=limits.memory_mb,
+    )
+    each = expected_shard_dollars(totals, limits.timeout_seconds, limits.memory_mb)
+    return spent.dollars(), each
 
 
-def _close_stage(store: Store, job: Job, run: RunRecord, found: Ledger, draft: str) -> RunRecord:
+def _close_stage(
+    store: Store, job: Job, run: RunRecord, found: Ledger, totals: Totals, draft: str
+) -> RunRecord:
     """Seal a complete stage and commit the plan of the next."""
     stage = found.stage
     sealed = found.seal(found.keys.sealed(draft, stage))
@@ -232,7 +303,7 @@ def _close_stage(store: Store, job: Job, run: RunRecord, found: Ledger, draft: s
         return record.model_copy(
             update={
                 "sealed": {**record.sealed, stage: sealed},
-                "totals": {**record.totals, stage: found.totals},
+                "totals": {**record.totals, stage: totals},
                 "plans": {**record.plans, following: plan} if plan else record.plans,
                 "progress": LastPass(),
             }

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from reprlib import Repr
 from typing import Any
 
-from coordinator.errors import FanfoldError, LedgerBroken, ReduceFailed, reason_of
+from coordinator.errors import FanfoldError, LedgerBroken, ReduceFailed, Unencodable, reason_of
 from coordinator.formats.base import Encode
 from coordinator.job import Job
+from coordinator.limits import MIB
 from coordinator.model import Part, Receipt, Shard
 from coordinator.shuffle.gather import Gather
 from coordinator.state.files import damage_first, segment_lines
 from coordinator.state.snapshots import read_parts
 from coordinator.steps.workplace import Done, Workplace, each_output
 
-RECORDS_A_WRITE = 1000
+WRITE_BYTES = 1 * MIB
+KEY_LETTERS = 80
+
+_KEY = Repr()
+_KEY.maxstring = _KEY.maxother = _KEY.maxlong = KEY_LETTERS
 
 
 def reduce_shard(place: Workplace, shard: Shard, attempt: str) -> Done:
@@ -27,23 +33,23 @@ def reduce_shard(place: Workplace, shard: Shard, attempt: str) -> Done:
     encode = job.sink.encoder()
     name = keys.part("reduce", shard.id, attempt, job.sink.extension)
     read = groups = records = 0
-    with Gather(job.combine_function, job.limits.buffer_bytes) as gathered:
+    with Gather(job.combine_function, job.limits.buffer_bytes, job.declared_types()) as gathered:
         for part in read_parts(place.store, snapshot):
             read += part.segments[partition][0]
             lines = segment_lines(place.store, part, partition)
             with damage_first(lines):
                 gathered.take(lines)
         with place.store.writer(name) as writer:
-            waiting: list[bytes] = []
+            waiting = bytearray()
             for key, values in gathered.groups():
                 groups += 1
-                waiting += _reduced(job, key, values, encode)
-                if len(waiting) >= RECORDS_A_WRITE:
-                    records += len(waiting)
-                    writer.write(b"".join(waiting))
-                    waiting.clear()
-            records += len(waiting)
-            writer.write(b"".join(waiting))
+                for line in _reduced(job, key, values, encode):
+                    records += 1
+                    waiting += line
+                    if len(waiting) >= WRITE_BYTES:
+                        writer.write(bytes(waiting))
+                        waiting.clear()
+            writer.write(bytes(waiting))
             file = writer.close()
     return Done(
         Receipt(
@@ -59,15 +65,31 @@ def reduce_shard(place: Workplace, shard: Shard, attempt: str) -> Done:
     )
 
 
-def _reduced(job: Job, key: Any, values: Any, encode: Encode) -> list[bytes]:
-    """The encoded output records of one key."""
+def _reduced(job: Job, key: Any, values: Any, encode: Encode) -> Iterator[bytes]:
+    """The encoded output records of one key.
+
+    Raises:
+        ReduceFailed: the job's reduce raised, or gave what its sink can't take.
+    """
     function = job.reduce_function
     assert function is not None  # noqa: S101  a reduce stage is planned for keyed jobs only
     try:
         result = function(key, values)
         records = each_output(result, "reduce") if isinstance(result, Iterator) else [result]
-        return [encode(record) for record in records if record is not None]
+        for record in records:
+            if record is not None:
+                yield encode(record)
     except FanfoldError:
         raise
+    except Unencodable as error:
+        raise ReduceFailed(f"reduce of key {told(key)} gave what it may not: {error}") from error
     except Exception as error:
-        raise ReduceFailed(f"reduce of key {str(key)[:80]!r} raised {reason_of(error)}") from error
+        raise ReduceFailed(f"reduce of key {told(key)} raised {reason_of(error)}") from error
+
+
+def told(key: Any) -> str:
+    """A key as an error names it, of whatever size it is."""
+    try:
+        return _KEY.repr(key)
+    except ValueError:  # Python refuses the decimal text of the longest integers
+        return f"of type {type(key).__name__}"

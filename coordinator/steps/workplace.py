@@ -12,7 +12,9 @@ from coordinator.errors import OutputInvalid
 from coordinator.job import Job
 from coordinator.keys import RunKeys
 from coordinator.model import Receipt, RunRecord, Slice
+from coordinator.program import Program
 from coordinator.rules.slices import Slices
+from coordinator.state.runs import keys_of
 from coordinator.store.ports import Inputs, Store
 
 
@@ -26,7 +28,7 @@ class RunPlace:
 
     @property
     def keys(self) -> RunKeys:
-        return RunKeys(self.run.job, self.run.run_id)
+        return keys_of(self.run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,16 @@ class Workplace(RunPlace):
 
     inputs: Inputs
     job: Job
-    code_version: str
+    program: Program
+
+    @property
+    def code_version(self) -> str:
+        return self.program.version
+
+    @property
+    def results_draft(self) -> str | None:
+        """The draft that results lie under, once a stage has been drafted anew."""
+        return self.run.plans["merge"].draft if self.run.redrafts else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,22 +1,34 @@
 """Clean: remove what no reader and no resumption needs, from runs that ended at least a day ago.
 
-Of a published run the parts, notes, waves and listings go; its manifest, plans, ledgers,
-quarantine and results stay, so it can still be proven. Of an unpublished run only what attempts
-without an entry left behind goes, because the run can be taken up again.
+Of a published run all but its record goes: what proves it lies in `published/`. Of an unpublished
+run only what attempts and drafts left behind that nothing reads any more, because the run can be
+taken up again; of one that is too old for that, everything, and the results that it never published.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 
-from coordinator.keys import JobKeys, RunKeys, after_job, is_listing, job_of
+from coordinator.keys import (
+    PARTS,
+    QUARANTINE,
+    JobKeys,
+    RunKeys,
+    after_job,
+    folder_in_stage,
+    is_listing,
+    job_of,
+)
 from coordinator.model import RunRecord
-from coordinator.rules.stages import stages
+from coordinator.rules.stages import stages_of
 from coordinator.state import runs
+from coordinator.state.catalogue import read_manifest, store_folders
 from coordinator.state.ledger import Ledger
-from coordinator.state.runs import DAY_SECONDS
+from coordinator.state.proof import Names, results_in
+from coordinator.state.runs import DAY_SECONDS, RUN_DAYS
 from coordinator.store.ports import Store
 
 BATCH = 1000
@@ -42,12 +54,7 @@ def jobs_in(store: Store) -> Iterator[str]:
 
 def run_ids(store: Store, job: str) -> Iterator[str]:
     """The runs of a job, in order."""
-    keys = JobKeys(job)
-    after = ""
-    while (first := next(iter(store.list(keys.runs, after=after)), None)) is not None:
-        run_id = keys.run_id_of(first.key)
-        yield run_id
-        after = keys.after_run(run_id)
+    return store_folders(store, JobKeys(job).runs)
 
 
 def ended_at(store: Store, keys: RunKeys) -> float | None:
@@ -59,19 +66,26 @@ def ended_at(store: Store, keys: RunKeys) -> float | None:
 
 
 def clean(store: Store, keys: RunKeys, *, now: float, dry: bool) -> Cleaned | None:
-    """Clean one run; None where there is nothing to clean, or it has not ended for a day."""
+    """Clean one run; None where there is nothing to clean, or it has not ended for a day.
+
+    Raises:
+        LedgerBroken: its record, or its ledger, can't be read; nothing of it was removed.
+    """
     changed = ended_at(store, keys)
     if changed is None or now - changed < DAY_SECONDS:
         return None
     run = runs.read(store, keys)
-    doomed = (
-        _of_published(store, keys)
-        if run.state == "published"
-        else _left_over(store, keys, run, now)
-    )
+    if run.state == "publishing":
+        return None
+    if run.state == "published":
+        doomed = _of_published(store, keys)
+        if not dry:
+            runs.change(store, keys, lambda found: found.model_copy(update={"cleaned": True}))
+    elif now - run.created > RUN_DAYS * DAY_SECONDS:
+        doomed = _of_expired(store, keys)
+    else:
+        doomed = iter(list(_left_over(store, run, now)))
     objects = size = 0
-    if run.state == "published" and not dry:
-        runs.change(store, keys, lambda found: found.model_copy(update={"cleaned": True}))
     while batch := list(islice(doomed, BATCH)):
         objects += len(batch)
         size += sum(each for _, each in batch)
@@ -81,35 +95,55 @@ def clean(store: Store, keys: RunKeys, *, now: float, dry: bool) -> Cleaned | No
 
 
 def _of_published(store: Store, keys: RunKeys) -> Iterator[tuple[str, int]]:
-    """Everything of a published run that its proof does without."""
-    run = runs.read(store, keys)
-    for stage in stages(bool(run.declaration["keyed"])):
-        yield from _all(store, keys.parts(stage))
-        yield from _all(store, keys.notes(stage))
-    yield from _all(store, keys.waves)
-    for key, size in _all(store, keys.plans):
-        if is_listing(key):
-            yield key, size
+    """All of a run but its record, and results that it did not publish."""
+    manifest = read_manifest(store, keys)
+    for stat in store.list(keys.root):
+        if stat.key != keys.run:
+            yield stat.key, stat.size
+    with closing(Names()) as named:
+        for result in results_in(store, manifest.ledgers):
+            named.add(result.key, result.key)
+        for stat in store.list(keys.results):
+            if named.find(stat.key) is None:
+                yield stat.key, stat.size
 
 
-def _left_over(
-    store: Store, keys: RunKeys, run: RunRecord, now: float
-) -> Iterator[tuple[str, int]]:
-    """The parts and quarantine files of an unpublished run that no entry names, and none will:
-    they are a day old, and no attempt commits after half a day."""
-    for stage in stages(bool(run.declaration["keyed"])):
-        with Ledger(store, keys, stage) as found:
-            named = {part.key for _, parts in found.parts() for part in parts}
+def _of_expired(store: Store, keys: RunKeys) -> Iterator[tuple[str, int]]:
+    """All of a run that can't be taken up again, its record last."""
+    for prefix in (keys.results, keys.root):
+        for stat in store.list(prefix):
+            if stat.key != keys.run:
+                yield stat.key, stat.size
+    yield from ((stat.key, stat.size) for stat in store.list(keys.run) if stat.key == keys.run)
+
+
+def _left_over(store: Store, run: RunRecord, now: float) -> Iterator[tuple[str, int]]:
+    """What of an unpublished run nothing names, and nothing will: it is a day old, and no attempt
+    commits after half a day."""
+    keys = runs.keys_of(run)
+    named = {file.key for file in run.listing.chunks} if run.listing else set()
+    for stage, plan in run.plans.items():
+        with Ledger(store, keys, stage, inherits=plan.inherits) as found:
             for shard in found.outcomes:
-                quarantine = found.entry(shard).receipt.quarantine
-                if quarantine is not None:
-                    named.add(quarantine.key)
-        for folder in (keys.parts(stage), keys.quarantines(stage)):
-            for stat in store.list(folder):
-                if stat.key not in named and now - stat.modified > DAY_SECONDS:
-                    yield stat.key, stat.size
+                receipt = found.entry(shard).receipt
+                named.update(part.key for part in receipt.parts)
+                named.update(result.key for result in receipt.results)
+                if receipt.quarantine is not None:
+                    named.add(receipt.quarantine.key)
+    for stage in stages_of(run.declaration):
+        own = keys.stage(stage) if stage in run.plans else ""
+        for stat in store.list(keys.stages(stage)):
+            in_draft = bool(own) and stat.key.startswith(own)
+            spare = not in_draft or folder_in_stage(stat.key) in {PARTS, QUARANTINE}
+            if spare and stat.key not in named and _is_old(stat.modified, now):
+                yield stat.key, stat.size
+    for stat in store.list(keys.plans):
+        if is_listing(stat.key) and stat.key not in named and _is_old(stat.modified, now):
+            yield stat.key, stat.size
+    for stat in store.list(keys.results):
+        if stat.key not in named and _is_old(stat.modified, now):
+            yield stat.key, stat.size
 
 
-def _all(store: Store, prefix: str) -> Iterator[tuple[str, int]]:
-    for stat in store.list(prefix):
-        yield stat.key, stat.size
+def _is_old(modified: float, now: float) -> bool:
+    return now - modified > DAY_SECONDS

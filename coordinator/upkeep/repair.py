@@ -1,84 +1,193 @@
-"""Repair: set broken entries aside, the only thing that ever removes an entry.
+"""Repair: have the shards done again whose entries are broken, the only thing that ever takes an
+entry out of a run.
 
-An entry is broken when it can't be read, or a part or quarantine file it names is missing or is
-not what it says. Whatever was derived from it goes with it: the children of its split, the seal
-of its stage, and every later stage. Taking the run up again does just that work anew.
+An entry is broken when it can't be read, does not add up, does not account for its shard, or names
+a file that is missing or is not what it says. The stage is drafted anew without the roots that such
+entries belong to, and whatever was derived from them: every later stage is planned again. Nothing
+is deleted; taking the run up again does just that work anew.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import count
+from dataclasses import dataclass, field
 
-from coordinator.errors import AlreadyExists, FanfoldError, LedgerBroken, RunMismatch
+from coordinator.errors import FanfoldError, KeyMissing, LedgerBroken, RunMismatch
+from coordinator.ids import new_draft
 from coordinator.keys import RunKeys, shard_of_entry
-from coordinator.model import Entry, LastPass, RunRecord, Stage
-from coordinator.rules.stages import stages
-from coordinator.state import runs
-from coordinator.state.files import file_at
+from coordinator.model import (
+    Entry,
+    File,
+    LastPass,
+    PlanRef,
+    RunRecord,
+    Shard,
+    ShardRef,
+    Stage,
+    shard_order,
+)
+from coordinator.rules.slices import joined
+from coordinator.rules.stages import stages_of
+from coordinator.state import plans, runs
+from coordinator.state.files import file_at, read_file, read_lines
+from coordinator.state.redraft import redraft
 from coordinator.store.ports import Store
 
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """An entry that was set aside, and why."""
+    """An entry that is not taken over, and why."""
 
     stage: Stage
     shard: str
     reason: str
 
 
+@dataclass(slots=True)
+class Examined:
+    """The entries of a stage that can be read, and what is wrong with it."""
+
+    bodies: dict[str, bytes] = field(default_factory=dict)
+    entries: dict[str, Entry] = field(default_factory=dict)
+    broken: list[Removed] = field(default_factory=list)
+
+    def in_order(self) -> list[str]:
+        return sorted(self.bodies, key=shard_order)
+
+    def body(self, shard: str) -> bytes:
+        return self.bodies[shard]
+
+
 def repair(store: Store, keys: RunKeys, *, owner: str) -> list[Removed]:
-    """Set aside all broken entries of an unpublished run, and what was derived from them.
+    """Draft the first broken stage of an unpublished run anew, and plan what follows it again.
 
     The run gets a new owner and epoch, so that whoever still works on it is fenced off.
 
     Raises:
         RunMismatch: the run is published; its results stand.
+        LedgerBroken: the plan itself is broken, which nothing can mend.
     """
     run = runs.read(store, keys)
-    if run.state == "published" or store.exists(keys.manifest):
+    if run.state in {"publishing", "published"}:
         raise RunMismatch(
-            f"Run {keys.run_id} is published, and its results stand. Run the job again under a new "
+            f"Run {keys.run_id} is {run.state}, and its results stand. Run the job again under a new "
             "run id instead."
         )
-    removed: list[Removed] = []
-    order = stages(bool(run.declaration["keyed"]))
-    for place, stage in enumerate(order):
-        broken = list(_broken(store, keys, stage))
-        if broken:
-            removed = broken + _derived(store, keys, stage, broken)
-            for later in order[place + 1 :]:
-                removed += [
-                    Removed(later, shard, f"stage {stage} changed")
-                    for shard in _shards(store, keys, later)
-                ]
-            _reopen(store, keys, owner, order[place:])
+
+    def begin(before: RunRecord) -> RunRecord:
+        return before.model_copy(
+            update={"owner": owner, "epoch": before.epoch + 1, "progress": LastPass()}
+        )
+
+    for stage in stages_of(run.declaration):
+        if stage not in run.plans:
             break
-    else:
-        return []
-    for entry in removed:
-        _set_aside(store, keys, entry)
-    store.delete([stat.key for stat in store.list(keys.results)])
-    return removed
+        found = _examine(store, run, stage)
+        if found.broken:
+            again = {_root(removed.shard) for removed in found.broken}
+            redraft(store, run, stage, draft=new_draft(), again=again, found=found, begin=begin)
+            return found.broken
+    return []
 
 
-def _broken(store: Store, keys: RunKeys, stage: Stage) -> Iterator[Removed]:
-    for shard in _shards(store, keys, stage):
-        if (reason := _problem(store, keys, stage, shard)) is not None:
-            yield Removed(stage, shard, reason)
+def _examine(store: Store, run: RunRecord, stage: Stage) -> Examined:
+    """Every entry of a stage, and everything that is wrong with them."""
+    plan, keys = run.plans[stage], runs.keys_of(run)
+    if plan.snapshot is not None:
+        for _ in read_file(store, plan.snapshot):
+            pass
+    found = Examined()
+    for shard, key, body in _bodies(store, keys, stage, plan):
+        try:
+            entry = Entry.decode(body, where=store.url(key))
+            if entry.shard != shard or entry.stage != stage:
+                raise LedgerBroken(f"{store.url(key)} is of shard {entry.shard}.")
+        except LedgerBroken as error:
+            found.broken.append(Removed(stage, shard, str(error)))
+            continue
+        if shard in found.entries:
+            found.broken.append(Removed(stage, shard, "the shard has two entries"))
+        found.entries[shard], found.bodies[shard] = entry, body
+    index = plans.read_index(store, plan)
+    for shard in found.in_order():
+        entry = found.entries[shard]
+        reason = _problem(store, keys, plan, index, found, entry) or _lost_file(store, entry)
+        if reason is not None:
+            found.broken.append(Removed(stage, shard, reason))
+    if stage in run.sealed and not found.broken:
+        found.broken += _seal(store, run, stage)
+    return found
 
 
-def _problem(store: Store, keys: RunKeys, stage: Stage, shard: str) -> str | None:
-    """What is wrong with an entry; None when nothing is."""
-    key = keys.entry(stage, shard)
-    try:
-        entry = Entry.decode(store.get(key).body, where=store.url(key))
-    except LedgerBroken as error:
-        return str(error)
+def _bodies(
+    store: Store, keys: RunKeys, stage: Stage, plan: PlanRef
+) -> Iterator[tuple[str, str, bytes]]:
+    """Shard, key and body of what the stage inherits, and of what lies in its folder."""
+    if plan.inherits is not None:
+        for line in read_lines(store, plan.inherits):
+            entry = Entry.decode(line, where=store.url(plan.inherits.key))
+            yield entry.shard, plan.inherits.key, line
+    listed = (stat.key for stat in store.list(keys.ledger(stage)))
+    for key, body in store.get_many(key for key in listed if shard_of_entry(key)):
+        yield shard_of_entry(key) or "", key, body
+
+
+def _problem(
+    store: Store,
+    keys: RunKeys,
+    plan: PlanRef,
+    index: list[tuple[int, int, str]],
+    found: Examined,
+    entry: Entry,
+) -> str | None:
+    """What is wrong with an entry by itself, and with its place in the plan."""
     receipt = entry.receipt
-    files = [part.plain() for part in receipt.parts]
+    if receipt.records_in != receipt.mapped + receipt.quarantined + receipt.blank:
+        return "its counts do not add up"
+    if (entry.outcome == "split") != bool(entry.children):
+        return "it is no outcome"
+    try:
+        shard = _described(store, keys, plan, index, found, entry)
+    except FanfoldError as error:
+        return str(error)
+    if shard is None:
+        return "the plan has no such shard"
+    accounted = (*entry.covered, *(piece for child in entry.children for piece in child))
+    if joined(accounted) != joined(shard.slices):
+        return "it does not account for its shard"
+    return None
+
+
+def _described(
+    store: Store,
+    keys: RunKeys,
+    plan: PlanRef,
+    index: list[tuple[int, int, str]],
+    found: Examined,
+    entry: Entry,
+) -> Shard | None:
+    """A shard as the plan, or the split entry of its parent, describes it."""
+    if entry.shard.isdigit():
+        root = int(entry.shard)
+        if root >= len(index):
+            return None
+        offset, length, digest = index[root]
+        ref = ShardRef(
+            id=entry.shard, key=plan.plan.key, offset=offset, length=length, digest=digest
+        )
+        shard = plans.read_shard(store, keys, entry.stage, ref)
+    else:
+        parent = entry.shard.rsplit(".", 1)[0]
+        if parent not in found.bodies or not found.entries[parent].children:
+            return None
+        shard = plans.child_of(found.bodies[parent], entry.shard)
+    return shard
+
+
+def _lost_file(store: Store, entry: Entry) -> str | None:
+    """A file that an entry names and that is not what it says; a read that fails says nothing."""
+    receipt = entry.receipt
+    files: list[File] = [part.plain() for part in receipt.parts]
     files += [*receipt.results, *([receipt.quarantine] if receipt.quarantine else [])]
     for file in files:
         if file_at(store, file.key) != file:
@@ -86,50 +195,14 @@ def _problem(store: Store, keys: RunKeys, stage: Stage, shard: str) -> str | Non
     return None
 
 
-def _derived(store: Store, keys: RunKeys, stage: Stage, broken: list[Removed]) -> list[Removed]:
-    """The entries of shards that were cut from a broken one."""
-    parents = tuple(f"{entry.shard}." for entry in broken)
-    known = {entry.shard for entry in broken}
-    return [
-        Removed(stage, shard, "it was cut from a broken shard")
-        for shard in _shards(store, keys, stage)
-        if shard.startswith(parents) and shard not in known
-    ]
-
-
-def _shards(store: Store, keys: RunKeys, stage: Stage) -> list[str]:
-    return [shard_of_entry(stat.key) for stat in store.list(keys.ledger(stage))]
-
-
-def _reopen(store: Store, keys: RunKeys, owner: str, stages_again: tuple[Stage, ...]) -> None:
-    """Unseal a stage and forget all that was planned after it."""
-
-    def reopen(found: RunRecord) -> RunRecord:
-        return found.model_copy(
-            update={
-                "owner": owner,
-                "epoch": found.epoch + 1,
-                "sealed": {s: f for s, f in found.sealed.items() if s not in stages_again},
-                "totals": {s: t for s, t in found.totals.items() if s not in stages_again},
-                "plans": {s: p for s, p in found.plans.items() if s not in stages_again[1:]},
-                "progress": LastPass(),
-            }
-        )
-
-    runs.change(store, keys, reopen)
-
-
-def _set_aside(store: Store, keys: RunKeys, entry: Removed) -> None:
-    """Keep an entry under `broken/`, and remove it from the ledger."""
-    key = keys.entry(entry.stage, entry.shard)
+def _seal(store: Store, run: RunRecord, stage: Stage) -> Iterator[Removed]:
+    """What is wrong with the sealed ledger of a stage whose entries are whole."""
     try:
-        body = store.get(key).body
-    except FanfoldError:
-        return
-    for number in count():
-        try:
-            store.create(keys.broken(entry.stage, entry.shard, number), body)
-            break
-        except AlreadyExists:
-            continue
-    store.delete([key])
+        for _ in read_lines(store, run.sealed[stage]):
+            pass
+    except (LedgerBroken, KeyMissing) as error:
+        yield Removed(stage, "", str(error))
+
+
+def _root(shard: str) -> str:
+    return shard.split(".", 1)[0]

@@ -18,10 +18,9 @@ import pytest
 from coordinator.errors import AlreadyExists, OutcomeUnknown
 from coordinator.job import Job
 from coordinator.keys import RunKeys
-from coordinator.model import Answer, Entry, Message, Pointer, RunRecord
+from coordinator.model import Answer, Entry, Manifest, Message, RunRecord
 from coordinator.rules import decide as deciding
-from coordinator.state import ledger, plans, proof, runs
-from coordinator.steps import merge as merging
+from coordinator.state import catalogue, files, ledger, plans, proof, runs
 from coordinator.steps import publish as publishing
 from coordinator.steps import reconcile as reconciling
 from coordinator.steps.attempts import Verdict, attend
@@ -104,19 +103,16 @@ def the_token_is_answered_before_the_commit(patch: Patch) -> None:
 
 
 def publishing_comes_before_verifying(patch: Patch) -> None:
-    prove = proof.prove
+    prove = proof.prove_run
 
-    def unverified(store: Store, run: RunRecord) -> Any:
+    def unverified(store: Store, run: RunRecord) -> None:
         with pytest.MonkeyPatch.context() as inner:
-            inner.setattr(proof, "check_coverage", lambda objects, covered: list(covered) and None)
-            inner.setattr(proof, "missing_leaves", lambda roots, outcomes: iter(()))
-            inner.setattr(proof, "_check_flow", lambda *arguments: None)
-            inner.setattr(proof, "_check_names", lambda *arguments: None)
-            return prove(store, run)
+            inner.setattr(proof, "prove", lambda *arguments, **named: None)
+            prove(store, run)
 
     def publish_first(store: Store, job: Job, run: RunRecord, *, now: float) -> Published:
         with pytest.MonkeyPatch.context() as inner:
-            inner.setattr(publishing, "prove", unverified)
+            inner.setattr(proof, "prove_run", unverified)
             published = publishing.publish(store, job, run, now=now)
         prove(store, published.run)
         return published
@@ -168,20 +164,13 @@ def the_children_of_a_split_come_from_the_loser(patch: Patch) -> None:
 
 
 def the_pointer_moves_backwards(patch: Patch) -> None:
-    def move(store: Store, keys: RunKeys, run: RunRecord) -> bool:
-        pointer = Pointer(
-            job=run.job,
-            run_id=run.run_id,
-            logical_time=run.logical_time,
-            manifest=keys.manifest,
-            results=keys.results,
-        )
-        with store.writer(keys.latest(run.source_key)) as writer:
-            writer.write(pointer.encode())
+    def move(store: Store, keys: RunKeys, manifest: Manifest) -> bool:
+        with store.writer(keys.latest(manifest.source_key)) as writer:
+            writer.write(catalogue.pointer_to(keys, manifest).encode())
             writer.close()
         return True
 
-    patch.setattr(publishing, "_move_pointer", move)
+    patch.setattr(catalogue, "move_pointer", move)
 
 
 def a_412_is_taken_for_a_strangers(patch: Patch) -> None:
@@ -212,11 +201,13 @@ def a_412_is_taken_for_success(patch: Patch) -> None:
 
 
 def a_result_of_ones_own_is_taken_for_anothers(patch: Patch) -> None:
-    patch.setattr(merging, "file_at", lambda store, key: None)
+    patch.setattr(files, "file_at", lambda store, key: None)
 
 
 def a_plan_replaces_the_one_before(patch: Patch) -> None:
-    def commit_plan(store: Store, run: RunRecord, stage: Any, ref: Any) -> RunRecord:
+    def commit_plan(
+        store: Store, run: RunRecord, stage: Any, ref: Any, seconds: float = 0.0
+    ) -> RunRecord:
         def put(found: RunRecord) -> RunRecord:
             return found.model_copy(update={"plans": {**found.plans, stage: ref}})
 

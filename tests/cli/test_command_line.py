@@ -5,67 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from coordinator.cli import main
-from tests.processes import Ended
-
-COPY_JOB = """\
-from coordinator import Job, Limits, Lines, Text
-
-job = Job(name="copy", source=Lines(), sink=Text(), limits=Limits(tolerated=1))
-
-@job.map
-def each(line):
-    if line.startswith("bad"):
-        raise ValueError("a bad line")
-    yield line
-"""
-
-
-@dataclass
-class Shell:
-    """The command, run in this process in a folder of its own."""
-
-    folder: Path
-    capture: pytest.CaptureFixture[str]
-    patch: pytest.MonkeyPatch
-
-    def call(self, *arguments: str) -> Ended:
-        self.patch.setattr(sys, "argv", ["fanfold", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = self.capture.readouterr()
-        code = ended.value.code
-        assert "Traceback" not in err
-        return Ended(code if isinstance(code, int) else 0, out, err)
-
-    def run(self, *arguments: str, job: str = "copy.py") -> Ended:
-        return self.call("run", job, "--workers", "1", "--output", "out", *arguments)
-
-    def write(self, name: str, text: str = "one\n") -> Path:
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        return path
-
-    def result(self, run_id: str) -> str:
-        return (self.folder / "out/copy/results" / run_id / "copy.txt").read_text()
-
-
-@pytest.fixture
-def shell(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Shell:
-    monkeypatch.chdir(tmp_path)
-    shell = Shell(tmp_path, capfd, monkeypatch)
-    shell.write("copy.py", COPY_JOB)
-    return shell
-
+from tests.cli.conftest import COPY_JOB, Shell
 
 # ------------------------------------------------------------------------------------------------
 # A run that ends well
@@ -222,7 +166,14 @@ def test_a_job_that_is_wrong_is_named_with_file_and_fix(shell: Shell, text: str,
         (["a.txt", "--shard-bytes", "lots"], "'lots' is no size"),
         (["a.txt", "--shard-bytes", "0"], "'0' is no size"),
         (["s3://bucket/x"], "deploy the job to read S3"),
-        ([""], "An input is empty"),
+        ([""], "Invalid value for 'INPUT...': it is empty"),
+        (["a.txt", ""], "Invalid value for 'INPUT...': it is empty"),
+        (["a.txt", "--run-id", ""], "Invalid value for '--run-id': it is empty"),
+        (["a.txt", "--shard-bytes="], "Invalid value for '--shard-bytes': it is empty"),
+        (["a.txt", "--output", ""], "Invalid value for '--output' / '-o': it is empty"),
+        (["a.txt", "--shard-items", "0"], "Invalid value for '--shard-items'"),
+        (["a.txt", "--no-such-option"], "No such option: --no-such-option"),
+        ([], "Missing argument 'INPUT...'. See fanfold run --help."),
         (["a.zst"], "a.zst can't be read as Lines"),
     ],
 )
@@ -232,11 +183,7 @@ def test_an_argument_that_cannot_be_used_is_named(
     shell.write("a.txt")
     shell.write("a.zst")
 
-    ended = shell.run(*arguments)
-
-    assert ended.code == 2
-    assert says in ended.err
-    assert not (shell.folder / "out/copy/latest.json").exists()
+    assert says in refused(shell, *arguments)
 
 
 def test_an_unknown_job_is_answered_with_those_there_are(shell: Shell) -> None:
@@ -262,15 +209,16 @@ def test_the_same_id_for_other_work_is_refused(shell: Shell) -> None:
         (["b.txt"], "begun over other inputs"),
         (["a.txt", "b.txt"], "begun over other inputs"),
         (["a.txt", "--shard-bytes", "1"], "begun with another shard size"),
-        (["a.txt", "--shard-items", "1"], "another declaration (differing: limits)"),
+        (["a.txt", "--shard-items", "1"], "was begun with --shard-items 100"),
     ]:
         ended = shell.run(*arguments, "--run-id", "r1")
-        assert ended.code == 1
+        assert ended.code == 2
         assert says in ended.err
     shell.write("copy.py", COPY_JOB.replace("sink=Text()", "merge='parts'"))
     ended = shell.run("a.txt", "--run-id", "r1")
-    assert ended.code == 1
+    assert ended.code == 2
     assert "another declaration (differing: merge, sink)" in ended.err
+    assert "take the run up" not in ended.err
 
 
 # ------------------------------------------------------------------------------------------------
@@ -284,10 +232,14 @@ def test_more_bad_records_than_tolerated_fail_the_run(shell: Shell) -> None:
     ended = shell.run("a.txt", "--run-id", "r1")
 
     assert ended.code == 1
-    assert "2 records were quarantined and the job tolerates 1" in ended.err
-    assert "--run-id r1" in ended.err
+    assert "2 records were refused, and the job tolerates 1" in ended.err
+    assert f"{shell.folder}/a.txt at 4: ValueError: a bad line" in ended.err
+    *_, lead, command = ended.err.splitlines()
+    assert lead == "Mend the job first; then take the run up again:"
+    assert command == "  fanfold run copy.py --workers 1 --output out a.txt --run-id r1"
     assert not (shell.folder / "out/copy/latest.json").exists()
-    assert shell.run("a.txt", "--run-id", "r1", "--json").json["error"] == "ToleranceExceeded"
+    as_json = shell.run("a.txt", "--run-id", "r1", "--json").json
+    assert (as_json["error"], as_json["run_id"]) == ("ToleranceExceeded", "r1")
 
     shell.write("copy.py", COPY_JOB.replace("tolerated=1", "tolerated=2"))
     assert shell.run("a.txt", "--run-id", "r1").code == 0
@@ -295,13 +247,13 @@ def test_more_bad_records_than_tolerated_fail_the_run(shell: Shell) -> None:
 
 
 def test_results_of_a_wrong_type_are_named(shell: Shell) -> None:
-    shell.write("a.txt")
+    shell.write("a.txt", "one\ntwo\nthree\n")
     shell.write("copy.py", COPY_JOB.replace("yield line", "yield {'line': line}"))
 
     ended = shell.run("a.txt")
 
     assert ended.code == 1
-    assert "OutputInvalid: A Text sink takes str, not dict" in ended.err
+    assert "Unencodable: A Text sink takes str, not dict" in ended.err
     assert not (shell.folder / "out/copy/latest.json").exists()
 
 
@@ -312,7 +264,7 @@ def test_a_file_where_the_output_must_go_is_named(shell: Shell, obstacle: str) -
 
     ended = shell.run("a.txt", "--run-id", "r1")
 
-    assert ended.code == 1
+    assert ended.code == 2
     assert "can't be written" in ended.err
     (shell.folder / obstacle).unlink()
     assert shell.run("a.txt", "--run-id", "r1").code == 0
@@ -414,7 +366,7 @@ def test_what_cannot_be_read_as_a_file_is_refused_by_name(shell: Shell) -> None:
 
     (shell.folder / "in" / "dangling").symlink_to("nowhere")
     ended = shell.run("in")
-    assert ended.code == 1
+    assert ended.code == 2
     assert "in/dangling' is a symbolic link to nothing" in ended.err
     (shell.folder / "in" / "dangling").unlink()
 
@@ -456,7 +408,7 @@ def test_a_result_never_escapes_the_output(shell: Shell, name: str) -> None:
     ended = shell.run("names.txt")
 
     assert ended.code == 1
-    assert "OutputInvalid" in ended.err
+    assert "Unencodable" in ended.err
     assert not list(shell.folder.parent.rglob("escape"))
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 
+import pytest
 from rich.console import Console
 
 from coordinator.cli.progress import LINE_SECONDS, Progress
 from coordinator.errors import Fate
-from coordinator.model import Answer, Note
+from coordinator.model import Answer, Message, Note, ShardRef
 from coordinator.steps.attempts import Again, Answered, Failed
 from tests.support import World, words
 
@@ -120,7 +121,10 @@ def test_the_children_of_a_split_are_counted() -> None:
     assert "0/2 shards" in shown(progress)
 
 
-def test_it_takes_two_lines_of_eighty_columns_whatever_the_numbers() -> None:
+@pytest.mark.parametrize(("width", "told"), [(80, 4), (60, 3), (40, 2)])
+def test_it_takes_two_lines_whatever_the_numbers_and_leaves_out_what_matters_least(
+    width: int, told: int
+) -> None:
     progress, clock, _ = watched(terminal=True)
     run = World(words(), {str(n): b"x\n" for n in range(4)}, shard_bytes=1).run().run
     progress.wave(run, "map", 1, 8)
@@ -128,16 +132,78 @@ def test_it_takes_two_lines_of_eighty_columns_whatever_the_numbers() -> None:
     progress.heard(
         Answered(
             answer=Answer(
-                shard="0", outcome="done", records_in=10**10, bytes_in=10**13, quarantined=10**7
+                shard="0", outcome="done", records_in=10**8, bytes_in=10**13, quarantined=10**5
             )
         )
     )
     for _ in range(1000):
         progress.heard(Again(note=note(Fate.RETRY), delay_seconds=1.0))
+    progress.heard(Failed(note=note(Fate.SHARD)))
 
     screen = io.StringIO()
-    Console(file=screen, width=80).print(progress)
+    Console(file=screen, width=width).print(progress)
 
     first, second = screen.getvalue().splitlines()
-    assert max(len(first), len(second)) <= 80
-    assert "1/8 shards  14:00:00 left  2:00:00" in first
+    assert max(len(first), len(second)) <= width
+    if width >= 60:
+        assert "1/8 shards  14:00:00 left  2:00:00" in first
+    sums = ["1 failed", "100,000 quarantined", "100,000,000 records", "1,000 retries"]
+    assert all(part in second for part in sums[:told])
+    assert "…" not in second
+
+
+@pytest.mark.parametrize("variable", ["TERM", "NO_COLOR"])
+def test_a_terminal_that_is_dumb_or_wants_no_colours_gets_plain_lines(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv(variable, "dumb")
+    progress, clock, screen = watched(terminal=True)
+    run = World(words(), {"a": b"x\n"}).run().run
+    with progress:
+        progress.planning()
+        progress.wave(run, "map", 1, 1)
+        clock.now += LINE_SECONDS
+        progress.heard(Answered(answer=Answer(shard="0", outcome="done", records_in=5)))
+
+    assert screen.getvalue().splitlines() == [
+        "plan: listing the inputs",
+        "map: 1 of 1 shards to do (wave 1)",
+        "map: 1/1 shards  5 records  0 B",
+    ]
+
+
+def test_what_is_told_between_times_is_broken_between_words_on_a_terminal() -> None:
+    screen = io.StringIO()
+    progress = Progress(Console(file=screen, force_terminal=True, width=40))
+    long = note(Fate.RETRY).model_copy(update={"reason": "One reason or another, who knows."})
+
+    with progress:
+        progress.heard(Again(note=long, delay_seconds=1.0))
+
+    assert "map: shard 3 is tried again: One reason \nor another" in screen.getvalue()
+
+
+def test_a_message_that_is_received_again_is_told_of_with_the_reason() -> None:
+    progress, _, screen = watched(terminal=False)
+    ref = ShardRef(id="3", key="plan", digest="d")
+    message = Message(job="job", run_id="r1", stage="map", draft="d", wave=1, epoch=1, shard=ref)
+
+    progress.lost(message, "its worker was killed by SIGKILL")
+
+    assert screen.getvalue() == (
+        "map: shard 3 is received again: its worker was killed by SIGKILL\n"
+    )
+
+
+def test_it_remembers_whether_the_run_is_begun_and_whether_its_job_has_to_be_mended() -> None:
+    progress, _, _ = watched(terminal=False)
+    assert not progress.begun
+
+    progress.claimed(World(words(), {"a": b"x\n"}).run().run)
+    progress.heard(Failed(note=note(Fate.RETRY)))
+    assert (progress.begun, progress.hopeless) == (True, False)
+
+    progress.heard(Failed(note=note(Fate.SHARD)))
+    assert progress.hopeless

@@ -6,6 +6,7 @@ import importlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from coordinator.keys import RunKeys
@@ -52,7 +53,12 @@ class Account(Cloud):
     # Looking --------------------------------------------------------------------------------------
 
     def keys(self, run_id: str) -> RunKeys:
-        return RunKeys(self.job, run_id)
+        """The keys of a run, those of its stages under the drafts that are committed."""
+        keys = RunKeys(self.job, run_id)
+        if not self.listed(keys.run):
+            return keys
+        plans = self.document(keys.run).get("plans", {})
+        return replace(keys, drafts=tuple((stage, ref["draft"]) for stage, ref in plans.items()))
 
     def body(self, key: str) -> bytes:
         found: bytes = self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
@@ -92,7 +98,8 @@ class Account(Cloud):
 
     def parts(self, run_id: str, stage: str = "map") -> list[str]:
         """The part objects of a stage, whoever wrote them."""
-        return self.listed(f"{self.keys(run_id).root}{stage}/parts/")
+        below = self.listed(self.keys(run_id).stages(stage))
+        return [key for key in below if "/parts/" in key]
 
     def latest(self) -> str:
         """The run that readers who go by `latest.json` see."""

@@ -85,6 +85,7 @@ class Fakes:
             "run": run,
             "next": "inline" if inline else "map",
             "stage": "map",
+            "draft": "d",
             "wave": wave,
             "items": {"bucket": self.bucket, "key": f"{root}/waves/{wave}/items.json"},
             **({"shards": shards} if inline else {}),

@@ -32,8 +32,8 @@ EACH = Counter(
 # Of the run, whatever its size up to a thousand objects and shards; the merge shard is in it.
 FIXED = Counter(
     {
-        "s3.GetObject": 28,
-        "s3.PutObject": 19,
+        "s3.GetObject": 35,
+        "s3.PutObject": 24,
         "s3.ListObjectsV2": 9,
         "s3.GetBucketVersioning": 1,
         "sqs.SendMessage": 1,
@@ -144,8 +144,8 @@ def test_the_document_says_what_the_constants_say() -> None:
         assert f"| {name} | {count} | ${price * 1e6:.2f} | ${dollars:.3f} |" in text, name
     assert f"| **together** | | | **${shards * costs.OVERHEAD_A_SHARD:.3f}** |" in text
     assert f"dollars = {costs.OVERHEAD_A_SHARD:.7f} × shards" in text
-    assert f"${costs.worker_dollars(1.0, 1769):.7f}" in text
-    example = costs.shards_dollars(shards, 10.0 * shards, 1769)
+    assert f"${costs.lambda_dollars(1.0, 1769):.7f}" in text
+    example = shards * (costs.lambda_dollars(10.0, 1769) + costs.OVERHEAD_A_SHARD)
     assert f"**${example:.2f}**" in text
     for name, count in FIXED.items():
         assert f"| `{name}` | {count} |" in text

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from coordinator.errors import Fate
-from coordinator.keys import RunKeys
 from coordinator.model import Note
 from coordinator.state import notes
 from functions import wiring
@@ -83,7 +82,7 @@ def done(cloud: Account) -> None:
 def died_twice(cloud: Account) -> None:
     """Two attempts at the shard have begun, and their workers died."""
     dispatched(cloud)
-    keys = RunKeys("wordcount", "november")
+    keys = cloud.keys("november")
     mark = Note(
         shard="0",
         stage="map",
@@ -116,7 +115,8 @@ def complete(cloud: Account) -> None:
         for shard in answer["shards"]:
             event = sample("work/first-receive.json")
             order = json.loads(event["Records"][0]["body"])
-            order |= {"stage": answer["stage"], "wave": answer["wave"], "shard": shard}
+            order |= {"stage": answer["stage"], "draft": answer["draft"], "wave": answer["wave"]}
+            order["shard"] = shard
             event["Records"][0]["body"] = json.dumps(order)
             assert cloud.functions.invoke("work", json.dumps(event)).outcome == "answered"
 
@@ -153,10 +153,12 @@ HOW_TO = 'Send {"inputs": ["s3://bucket/prefix/"]'
 
 ROWS = {
     "plan/schedule.json": Row(answer=begun("at-20261121T050000Z-be07ff62")),
-    "plan/upload-put.json": Row(answer=begun("up-0000673ec0f1a2b3c4d5-")),
-    "plan/upload-copy.json": Row(answer=begun("up-0000673ec0f1a2b3c4d6-")),
-    "plan/upload-multipart.json": Row(uploaded_in_parts, answer=begun("up-0000673ec0f1a2b3c4d7-")),
-    "plan/upload-versioned.json": Row(answer=begun("up-0000673ec0f1a2b3c4d8-")),
+    "plan/upload-put.json": Row(answer=begun("up-00673ec0f1a2b3c4d500000000000000-")),
+    "plan/upload-copy.json": Row(answer=begun("up-00673ec0f1a2b3c4d600000000000000-")),
+    "plan/upload-multipart.json": Row(
+        uploaded_in_parts, answer=begun("up-00673ec0f1a2b3c4d700000000000000-")
+    ),
+    "plan/upload-versioned.json": Row(answer=begun("up-00673ec0f1a2b3c4d800000000000000-")),
     "plan/upload-replaced.json": Row(
         answer={
             "next": "stop",
@@ -165,7 +167,9 @@ ROWS = {
             "was uploaded.",
         }
     ),
-    "plan/upload-inputs-list.json": Row(listed, answer=begun("up-0000673ec0f1a2b3c4d9-")),
+    "plan/upload-inputs-list.json": Row(
+        listed, answer=begun("up-00673ec0f1a2b3c4d900000000000000-")
+    ),
     "plan/manual.json": Row(listed, answer=begun("november")),
     "plan/manual-empty.json": Row(answer=begun("by-hand")),
     "plan/manual-run-id.json": Row(answer=begun("november")),
@@ -295,7 +299,7 @@ def test_the_state_in_a_sample_is_what_the_machine_has_there(name: str) -> None:
     """The fields that the definition reads, of the states that come before Reconcile."""
     state = sample(name)["state"]
     fan_out = {
-        "run", "next", "stage", "wave", "shards", "items", "results", "concurrency",
+        "run", "next", "stage", "draft", "wave", "shards", "items", "results", "concurrency",
         "child_timeout_seconds",
     }  # fmt: skip
     shapes: list[set[str]] = [{"run", "next", "reason"}, fan_out, {"run", "next"}, {"run"}]

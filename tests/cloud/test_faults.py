@@ -152,8 +152,8 @@ def test_a_worker_that_dies_now_and_then_costs_nothing_but_tries(
     inputs = lines(4)
     cloud.give(inputs)
     cloud.faults.crash("work", match=about_shard("1"), nth=1)
-    cloud.faults.die_at("s3.PutObject", match=key_contains("map/ledger/2"), nth=1)
-    cloud.faults.die_at("s3.PutObject", match=key_contains("map/ledger/3"), nth=1, after=True)
+    cloud.faults.die_at("s3.PutObject", match=key_contains("/ledger/2"), nth=1)
+    cloud.faults.die_at("s3.PutObject", match=key_contains("/ledger/3"), nth=1, after=True)
     assert cloud.run(RUN).succeeded
     assert cloud.worked_on() == Counter({"0": 1, "1": 2, "2": 2, "3": 2})
     assert len(cloud.parts("r1")) == 5  # what the attempt at 2 wrote is named by nothing
@@ -370,7 +370,7 @@ def test_an_entry_whose_answer_is_lost_to_the_sdk_is_read_back(
 ) -> None:
     cloud = make_cloud(write_job())
     cloud.give(lines(2))
-    cloud.faults.lose_response("s3.PutObject", match=key_contains("map/ledger/1"), nth=1)
+    cloud.faults.lose_response("s3.PutObject", match=key_contains("/ledger/1"), nth=1)
     assert cloud.run(RUN).succeeded
     assert cloud.worked_on() == Counter({"0": 1, "1": 1})
     key = cloud.keys("r1").entry("map", "1")
@@ -386,7 +386,7 @@ def test_an_entry_whose_answer_is_lost_for_good_is_read_back(
     cloud = make_cloud(write_job())
     cloud.give(lines(2))
     cloud.faults.lose_response(
-        "s3.PutObject", match=key_contains("map/ledger/1"), nth=1, seen_by="caller"
+        "s3.PutObject", match=key_contains("/ledger/1"), nth=1, seen_by="caller"
     )
     assert cloud.run(RUN).succeeded
     assert cloud.worked_on() == Counter({"0": 1, "1": 1})
@@ -399,7 +399,7 @@ def test_a_conflict_with_another_writer_is_tried_again(
     inputs = lines(2)
     cloud.give(inputs)
     conflict = aws_error("ConditionalRequestConflict", 409, "PutObject")
-    for part in ("map/ledger/1", "run.json", "latest.json", "manifest.json"):
+    for part in ("/ledger/1", "run.json", "latest.json", "manifest.json"):
         cloud.faults.refuse("s3.PutObject", error=conflict, match=key_contains(part), nth=1)
     assert cloud.run(RUN).succeeded
     assert cloud.worked_on() == Counter({"0": 1, "1": 1})

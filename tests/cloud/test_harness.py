@@ -102,7 +102,7 @@ def test_the_event_of_the_queue_has_the_documented_shape() -> None:
         assert int(record["attributes"]["SentTimestamp"]) > 0
         body = message_of(event)
         assert sorted(body) == [
-            "epoch", "job", "run_id", "shard", "stage", "token", "version", "wave",
+            "draft", "epoch", "job", "run_id", "shard", "stage", "token", "version", "wave",
         ]  # fmt: skip
         assert body["shard"] == {"id": "0", "offset": 0, "length": 1, "digest": "d"}
 

@@ -88,15 +88,17 @@ def items(store: MemoryStore, state: Any) -> list[ShardRef]:
     return [ShardRef(**item) for item in json.loads(store.get(state["items"]["key"]).body)]
 
 
-def message(shard: ShardRef, wave: int) -> Message:
-    return Message(job="words", run_id="r1", stage="map", wave=wave, epoch=1, shard=shard)
+def message(state: Any, shard: ShardRef, wave: int) -> Message:
+    return Message(
+        job="words", run_id="r1", stage="map", draft=state["draft"], wave=wave, epoch=1, shard=shard
+    )
 
 
 def finish(store: MemoryStore, shard: ShardRef) -> None:
     """An entry, as a worker leaves it."""
     receipt = Receipt(attempt="5f0c6e1d2b7a4938", records_in=1, records_out=1, mapped=1)
     entry = Entry(shard=shard.id, stage="map", outcome="done", digest=shard.digest, receipt=receipt)
-    ledger.commit(store, KEYS, entry)
+    ledger.commit(store, runs.keys_of(runs.read(store, KEYS)), entry)
 
 
 def test_no_payload_grows_with_ten_thousand_shards(machine: Machine, store: MemoryStore) -> None:
@@ -105,7 +107,11 @@ def test_no_payload_grows_with_ten_thousand_shards(machine: Machine, store: Memo
     wave = items(store, state)
     assert len(wave) == SHARDS
     assert max(size_bytes(shard.model_dump()) for shard in wave) < 400
-    child = {**message(wave[-1], 1).model_dump(), "token": "t" * 1024, "timeout_seconds": 86_400}
+    child = {
+        **message(state, wave[-1], 1).model_dump(),
+        "token": "t" * 1024,
+        "timeout_seconds": 86_400,
+    }
     machine.largest = max(machine.largest, size_bytes(child))
 
     for shard in wave:
@@ -126,9 +132,9 @@ def test_no_payload_grows_with_ten_thousand_failed_children(
         for shard in sent:
             error = AttemptFailed(LONG_REASON)
             note: Note = attempts.note_of(
-                error, message(shard, wave), attempt="", receives=5, at=0.0, began=0.0
+                error, message(state, shard, wave), attempt="", receives=5, at=0.0, began=0.0
             )
-            attempts.keep_note(place, message(shard, wave), note)
+            attempts.keep_note(place, message(state, shard, wave), note)
         if wave == 1:
             state = machine.send("reconcile", state=state)
             assert (state["next"], state["wave"]) == ("map", 2)

@@ -111,7 +111,7 @@ def test_an_upload_starts_a_run_over_that_object_alone(cloud: Account) -> None:
     cloud.give(lines(2))
     ended = cloud.run(uploaded(cloud, "incoming/new.txt", b"new\n"))
     run_id = ended.output["run"]["run_id"]
-    assert run_id.startswith("up-0000617f08299329d189-")
+    assert run_id.startswith("up-00617f08299329d18900000000000000-")
     assert cloud.result(run_id) == b"NEW\n"
     pointers = cloud.listed("words/latest")
     assert len(pointers) == 1

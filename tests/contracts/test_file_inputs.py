@@ -81,6 +81,46 @@ class TestNames:
         (data / "link").symlink_to("real/inner")
         assert found(f"{data}/link/../a") == [str(data / "real/a")]
         assert found(f"{data}/link/../*") == [str(data / "real/a")]
+        assert found(f"{data}/real/inner/../../link/../a") == [str(data / "real/a")]
+        assert found(f"{data}/link/../../link/../a") == [str(data / "real/a")]
+
+    def test_a_file_has_one_key_however_it_is_named(
+        self, data: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (data / "sub").mkdir()
+        (data / "a").write_bytes(b"")
+        (data / "link").symlink_to(".")
+        monkeypatch.chdir(data)
+        spellings = [
+            "a",
+            "./a",
+            "sub/../a",
+            "sub/.././sub/..//a",
+            f"{data}/a",
+            f"/{data}/a",
+            f"//{data}/a",
+            f"/{data}//sub/../a",
+            f"/{data}/?",
+            f"/{data}/sub/../[a]",
+            f"{data}/sub/./../a",
+            f"{data}/../{data.name}/a",
+        ]
+
+        assert set(found(*spellings)) == {str(data / "a")}
+        assert len(found(*spellings)) == len(spellings)
+        assert found("link/a") == found("link/sub/../a") == [str(data / "link/a")]
+
+    def test_a_folder_has_one_key_however_it_is_named(self, data: Path) -> None:
+        (data / "sub/inner").mkdir(parents=True)
+        (data / "sub/a").write_bytes(b"")
+        for pattern in (f"/{data}/sub", f"/{data}/**", f"//{data}/sub/*", f"{data}/sub/inner/.."):
+            assert found(pattern) == [str(data / "sub/a")]
+
+    def test_the_root_is_one_folder(self, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir("/")
+        for pattern in (data, f"/{data}", str(data)[1:], f"/..{data}", f"//../{data}"):
+            (data / "a").write_bytes(b"")
+            assert found(pattern) == [str(data / "a")]
 
     def test_dots_after_a_wildcard_are_refused(self, data: Path) -> None:
         with pytest.raises(InputInvalid, match="after a wildcard"):
@@ -255,6 +295,15 @@ class TestOddFiles:
         assert [pinned.key for page in pages for pinned in page.objects] == [str(data / "a")]
 
 
+def _wait_for_the_clock_of(path: Path) -> None:
+    """Until a change has another ctime: the clock of a file system ticks every few milliseconds."""
+    probe = path.parent.with_name("probe")
+    while True:
+        probe.write_bytes(b"")
+        if probe.stat().st_ctime_ns > path.stat().st_ctime_ns:
+            return
+
+
 def _lengthen(path: Path) -> None:
     path.write_bytes(b"longer than it was")
 
@@ -265,6 +314,13 @@ def _empty(path: Path) -> None:
 
 def _touch(path: Path) -> None:
     os.utime(path, ns=(1, 1))
+
+
+def _rewrite_and_set_the_clock_back(path: Path) -> None:
+    status = path.stat()
+    path.write_bytes(bytes(reversed(path.read_bytes())))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert path.stat().st_mtime_ns == status.st_mtime_ns
 
 
 def _replace_by_a_copy(path: Path) -> None:
@@ -292,10 +348,20 @@ def _remove_its_folder(path: Path) -> None:
 
 
 class TestPinning:
-    def test_the_tag_is_size_mtime_and_inode(self, data: Path) -> None:
+    def test_the_tag_is_size_mtime_inode_and_ctime(self, data: Path) -> None:
         (data / "a").write_bytes(b"12345")
+        os.utime(data / "a", ns=(7, 7))
         status = (data / "a").stat()
-        assert pin(data / "a").etag == f"5-{status.st_mtime_ns}-{status.st_ino}"
+        assert pin(data / "a").etag == f"5-7-{status.st_ino}-{status.st_ctime_ns}"
+        assert status.st_ctime_ns != 7
+
+    def test_reading_a_file_does_not_change_it(self, data: Path) -> None:
+        (data / "a").write_bytes(b"12345")
+        pinned = pin(data / "a")
+        for _ in range(2):
+            with closing(FileInputs().open(pinned, 0, 5)) as stream:
+                assert stream.read() == b"12345"
+        assert pin(data / "a") == pinned
 
     @pytest.mark.parametrize(
         ("change", "said"),
@@ -303,6 +369,7 @@ class TestPinning:
             (_lengthen, "changed"),
             (_empty, "changed"),
             (_touch, "changed"),
+            (_rewrite_and_set_the_clock_back, "changed"),
             (_replace_by_a_copy, "changed"),
             (_replace_by_a_folder, "changed"),
             (_replace_by_a_fifo, "changed"),
@@ -318,6 +385,7 @@ class TestPinning:
         path.parent.mkdir()
         path.write_bytes(b"body")
         pinned = pin(path)
+        _wait_for_the_clock_of(path)
         if when == "before":
             change(path)
             with pytest.raises(InputChanged, match=rf"sub/a.*{said}.*new run"):

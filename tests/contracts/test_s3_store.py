@@ -241,7 +241,7 @@ class TestConflicts:
         faults.refuse("PutObject", *[refusal("ConditionalRequestConflict", 409)] * 50)
         with pytest.raises(StoreUnavailable, match="pre/fix"):
             write(store)
-        assert len(waits) == s3.CONFLICT_ATTEMPTS - 1
+        assert len(waits) == s3.CONFLICT_TRIES - 1
 
     def test_a_replace_of_nothing_has_changed(self, store: S3Store, faults: Faults) -> None:
         store.create("a", b"")

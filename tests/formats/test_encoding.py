@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from coordinator.errors import OutputInvalid
+from coordinator.errors import Unencodable
 from coordinator.formats.base import Sink
 from coordinator.formats.csv import Csv
 from coordinator.formats.jsonlines import JsonLines
@@ -101,13 +101,13 @@ def test_every_json_value_is_read_back_from_its_line(value: Any) -> None:
 
 @pytest.mark.parametrize("record", [{1, 2}, object(), b"bytes", {"a": lambda: None}, {(1, 2): 3}])
 def test_a_type_that_json_cannot_take_is_named(record: object) -> None:
-    with pytest.raises(OutputInvalid, match="can't be written as JSON"):
+    with pytest.raises(Unencodable, match="can't be written as JSON"):
         line(JsonLines(), record)
 
 
 @pytest.mark.parametrize("record", [math.nan, {"a": math.inf}, ["\ud800"]])
 def test_a_value_without_encoding_is_the_records_own_fault(record: object) -> None:
-    with pytest.raises(ValueError, match=r"Out of range float|surrogates not allowed"):
+    with pytest.raises(ValueError, match=r"Out of range float|surrogate"):
         line(JsonLines(), record)
 
 
@@ -117,7 +117,7 @@ def test_a_text_is_written_as_it_is() -> None:
 
 
 def test_a_text_sink_takes_text_without_newlines_only() -> None:
-    with pytest.raises(OutputInvalid, match="A Text sink takes str, not int"):
+    with pytest.raises(Unencodable, match="A Text sink takes str, not int"):
         line(Text(), 7)
     with pytest.raises(ValueError, match="holds a newline"):
         line(Text(), "two\nlines")
@@ -182,7 +182,7 @@ def test_a_row_may_be_a_model() -> None:
     ],
 )
 def test_a_row_that_does_not_fit_is_named(record: object, says: str) -> None:
-    with pytest.raises(OutputInvalid, match=says):
+    with pytest.raises(Unencodable, match=says):
         line(CSV, record)
 
 
@@ -205,7 +205,7 @@ def test_a_blob_is_kept_with_its_name_and_size() -> None:
     ],
 )
 def test_anything_but_a_blob_is_named(record: object, says: str) -> None:
-    with pytest.raises(OutputInvalid, match=says):
+    with pytest.raises(Unencodable, match=says):
         line(Objects(), record)
 
 

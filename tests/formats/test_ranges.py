@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -170,3 +171,89 @@ def test_a_range_reads_little_beyond_its_end() -> None:
 @pytest.mark.parametrize("start", [0, 1, 5])
 def test_an_empty_range_has_no_records(start: int) -> None:
     assert read(b"one\ntwo\n", start, start) == []
+
+
+# ------------------------------------------------------------------------------------------------
+# Long records
+# ------------------------------------------------------------------------------------------------
+
+
+class Counting(io.BytesIO):
+    """Tells how often it was read, and how far."""
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__(body)
+        self.reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.reads += 1
+        return super().read(size)
+
+
+@pytest.mark.parametrize("stop", [1, 1000, 1 << 20, NO_STOP])
+def test_a_record_far_past_the_end_of_its_range_takes_few_reads_and_little_time(stop: int) -> None:
+    body = b"x" * (64 << 20) + b"\nnext\n"
+    stream = Counting(body)
+
+    began = time.process_time()
+    found = next(blocks(stream.read, 0, stop, record_bytes=len(body)))
+
+    assert time.process_time() - began < 5  # it was more than a minute
+    assert found.length == len(body) - 5
+    assert stream.reads < 80
+    assert stream.tell() <= len(body)
+
+
+def test_reads_grow_with_the_record_and_not_beyond_it() -> None:
+    for size in (100, 20_000, 200_000, 3_000_000):
+        stream = Counting(b"x" * size + b"\n" + b"y\n" * 5_000_000)
+
+        assert [block.length for block in blocks(stream.read, 0, 10, 1 << 30)] == [size + 1]
+        assert stream.tell() < 2 * size + 40_000
+
+
+def test_a_long_record_in_pieces_is_searched_once() -> None:
+    class Pieces:
+        searched = 0
+
+    class Piece(bytes):
+        def find(self, *args: object) -> int:
+            Pieces.searched += len(self)
+            return bytes.find(self, *args)  # type: ignore[arg-type]
+
+        def rfind(self, *args: object) -> int:
+            Pieces.searched += len(self)
+            return bytes.rfind(self, *args)  # type: ignore[arg-type]
+
+    stream = io.BytesIO(b"x" * 1_000_000 + b"\n")
+
+    found = list(blocks(lambda size: Piece(stream.read(min(size, 1000))), 0, 10, 1 << 30))
+
+    assert [block.length for block in found] == [1_000_001]
+    assert Pieces.searched < 4_000_000
+
+
+def test_a_record_that_is_passed_over_is_looked_at_from_end_to_end() -> None:
+    class Looking:
+        def __init__(self, offset: int) -> None:
+            self.offset = offset
+            self.seen = b""
+
+        def feed(self, piece: bytes, /) -> None:
+            assert self.seen or len(piece) > 10
+            self.seen += piece
+
+        @property
+        def open(self) -> bool:
+            return False
+
+    body = b"a\n" + b"x" * 50 + b"\nb\n" + b"y" * 30
+    for chunk in (1, 3, 7):
+        found = list(
+            blocks(io.BytesIO(body).read, 0, NO_STOP, 10, chunk_bytes=chunk, passing=Looking)
+        )
+        looked = [block.passed for block in found if block.data is None]
+        assert [(look.offset, look.seen) for look in looked] == [  # type: ignore[union-attr]
+            (2, b"x" * 50 + b"\n"),
+            (55, b"y" * 30),
+        ]

@@ -13,10 +13,13 @@ def test_every_record_is_mapped_quarantined_or_blank() -> None:
     def half(line: str) -> Iterator[float]:
         yield int(line) / 2
 
-    manifest = run_job(job, {"a.txt": "1\n2\n", "b.txt": "three\n4\n"}).manifest
+    outcome = run_job(job, {"a.txt": "1\n2\n", "b.txt": "three\n4\n"})
+    manifest = outcome.manifest
 
     assert (manifest.objects, manifest.bytes) == (2, 12)
     totals = manifest.stages["map"]
     assert (totals.records_in, totals.mapped, totals.quarantined) == (4, 3, 1)
     assert manifest.stages["merge"].records_out == 3
-    assert [result.key for result in manifest.results] == ["halves/results/test/halves.jsonl"]
+    assert (manifest.result_objects, manifest.results_prefix) == (1, "halves/results/test/")
+    assert manifest.results.key == "halves/published/test/results.jsonl"
+    assert list(outcome.results) == ["halves.jsonl"]

@@ -25,7 +25,13 @@ def test_any_damage_is_found_and_its_place_is_named() -> None:
 
     store, inputs = MemoryStore(), MemoryInputs({"a.txt": b"one\ntwo\n"})
     request = LocalRun(
-        job=job, run_id="monday", patterns=("*",), store=store, inputs=inputs, clock=clock
+        job=job,
+        run_id="monday",
+        patterns=("*",),
+        store=store,
+        inputs=inputs,
+        clock=clock,
+        code_version="test",
     )
     run(request, InlineCrew(job, store, inputs, clock), Watch())
     keys = RunKeys("copy", "monday")

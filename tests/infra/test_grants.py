@@ -44,7 +44,8 @@ def test_no_action_is_a_wildcard(synthesised: Synthesised, job: str) -> None:
 @pytest.mark.parametrize("job", JOBS)
 def test_no_resource_is_wider_than_aws_asks_for(synthesised: Synthesised, job: str) -> None:
     policies = Policies(synthesised.template(job))
-    own = {f"{job}/runs/", f"{job}/results/", f"{job}/latest", f"{job}/inputs/"}
+    own = {f"{job}/runs/", f"{job}/results/", f"{job}/latest"}
+    own |= {f"{job}/published/", f"{job}/inputs/"}
     given = {"busy": {"drop/"}, "guest": {"raw/2026/", "raw/extra/", "new/"}}.get(job, set())
     for role in policies.roles():
         for grant in policies.grants(role):

@@ -125,7 +125,7 @@ def answers_are_sent_late(cloud: Deployed) -> None:
 def shards_fail_and_crash(cloud: Deployed) -> None:
     cloud.give({"e.csv": csv("wrong")})
     for _ in range(2):  # the second execution asks whether the first one is alive
-        assert cloud.run({"run_id": "wrong"}).error == "ShardsFailed"
+        assert cloud.run({"run_id": "wrong"}).error == "ToleranceExceeded"
     cloud.s3.delete_object(Bucket=cloud.bucket, Key=f"{JOB}/inputs/e.csv")
     crash = cloud.faults.crash("work")
     assert cloud.run({"run_id": "crashed", "limits": {"waves": 1}}).error == "ShardsFailed"

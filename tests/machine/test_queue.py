@@ -20,7 +20,7 @@ WAVE = 7
 
 def message(shard: str, wave: int = WAVE) -> Message:
     ref = ShardRef(id=shard, key="plan", digest=f"digest of {shard}")
-    return Message(job="job", run_id="r1", stage="map", wave=wave, epoch=1, shard=ref)
+    return Message(job="job", run_id="r1", stage="map", draft="d", wave=wave, epoch=1, shard=ref)
 
 
 def delivery(shard: str, receives: int = 1, wave: int = WAVE) -> Delivery:

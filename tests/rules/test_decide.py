@@ -14,7 +14,6 @@ from coordinator.errors import (
     FanfoldError,
     Fate,
     InputChanged,
-    RunCancelled,
     RunError,
     RunStalled,
     ShardsFailed,
@@ -202,13 +201,6 @@ def test_what_comes_next(given: Facts, decision: Decision) -> None:
 @pytest.mark.parametrize(
     ("given", "error", "says"),
     [
-        pytest.param(facts(cancelled=True), RunCancelled, "was cancelled", id="cancelled"),
-        pytest.param(
-            facts(outcomes={"0": DONE, "1": DONE, "2": DONE}, cancelled=True),
-            RunCancelled,
-            "was cancelled",
-            id="cancelled when complete",
-        ),
         pytest.param(
             facts(roots=2, outcomes={"0": DONE}, failures={"1": NOTED_TWICE}),
             ShardsFailed,

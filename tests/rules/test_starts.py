@@ -19,7 +19,7 @@ from coordinator.limits import Limits
 from coordinator.model import RunRecord
 from coordinator.rules.starts import (
     Start,
-    Trigger,
+    Started,
     Uploaded,
     limits_of,
     lists_inputs,
@@ -49,7 +49,7 @@ def understood(
     execution: str = "by-hand",
     limits: Limits | None = None,
 ) -> Start:
-    trigger = Trigger(
+    trigger = Started(
         event=event,
         execution=execution,
         started=STARTED,
@@ -181,7 +181,7 @@ def test_an_upload_starts_a_run_over_that_object_alone() -> None:
     start = understood(uploaded(), find=find)
 
     assert asked == [ADDRESS]
-    assert re.fullmatch(r"up-0000617f08299329d189-[0-9a-f]{12}", start.run_id)
+    assert re.fullmatch(r"up-00617f08299329d18900000000000000-[0-9a-f]{12}", start.run_id)
     assert start == Start(
         run_id=start.run_id, inputs=(ADDRESS,), logical_time=FIVE_OCLOCK, source_key=ADDRESS
     )

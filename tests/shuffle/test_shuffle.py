@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
-import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from itertools import accumulate
 from typing import Any
 
@@ -13,55 +13,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.errors import OutputInvalid, ReduceFailed, StoreUnavailable
+from coordinator.errors import ReduceFailed, StoreUnavailable, Unencodable
 from coordinator.model import Part
-from coordinator.shuffle.folds import Combine
 from coordinator.shuffle.gather import Gather
+from coordinator.shuffle.keys import order, partition_of
 from coordinator.shuffle.scatter import Scatter
-from coordinator.shuffle.values import (
-    canonical,
-    canonical_key,
-    encode_key,
-    key_order,
-    partition_of,
-)
+from coordinator.shuffle.table import Combine
+from tests.shuffle.exact import DECLARED, VALUES, exactly_equal
+from tests.shuffle.test_keys import ANY_KEY, KEYS
 from tests.support import examples
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
-KEYS = st.one_of(
-    TEXT,
-    st.sampled_from(["a", "b", "é", ""]),
-    st.integers(),
-    st.integers(0, 3),
-    st.recursive(
-        st.one_of(TEXT, st.integers()),
-        lambda inner: st.one_of(
-            st.lists(inner, max_size=3), st.lists(inner, max_size=3).map(tuple)
-        ),
-        max_leaves=4,
-    ),
-)
-VALUES = st.recursive(
-    st.one_of(
-        st.none(),
-        st.booleans(),
-        st.integers(),
-        st.floats(allow_nan=False, allow_infinity=False),
-        TEXT,
-    ),
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=3),
-        st.lists(inner, max_size=2).map(tuple),
-        st.dictionaries(TEXT, inner, max_size=2),
-    ),
-    max_leaves=5,
-)
+# Few enough to meet again, and all that there are.
+MANY_KEYS = st.one_of(st.sampled_from(["a", "b", "é", "", 0, 1, ("a", 1)]), ANY_KEY)
 Pairs = list[tuple[Any, Any]]
 Shards = list[list[Pairs]]  # shards of records of pairs
 
 
 def shards_of(values: st.SearchStrategy[Any]) -> st.SearchStrategy[Shards]:
-    pairs = st.lists(st.tuples(KEYS, values), max_size=4)
+    pairs = st.lists(st.tuples(MANY_KEYS, values), max_size=4)
     return st.lists(st.lists(pairs, max_size=6), max_size=4)
 
 
@@ -74,7 +43,7 @@ def scatter(
     settle_every: int = 3,
 ) -> list[bytes]:
     """The segments of one shard."""
-    with Scatter(partitions, combine, buffer_bytes) as scattered:
+    with Scatter(partitions, combine, buffer_bytes, DECLARED) as scattered:
         for number, pairs in enumerate(records, 1):
             scattered.take(iter(pairs))
             if number % settle_every == 0:
@@ -87,7 +56,7 @@ def scatter(
 def gather(
     segments: Iterable[bytes], *, combine: Combine | None = None, buffer_bytes: int = 1 << 20
 ) -> list[tuple[Any, Any]]:
-    with Gather(combine, buffer_bytes) as gathered:
+    with Gather(combine, buffer_bytes, DECLARED) as gathered:
         for segment in segments:
             gathered.take(segment.splitlines(keepends=True))
         groups = gathered.groups()
@@ -123,14 +92,10 @@ def in_one_dict(shards: Shards, combine: Combine | None) -> dict[Any, Any]:
     for records in shards:
         for pairs in records:
             for key, value in pairs:
-                found.setdefault(as_key(key), []).append(json.loads(json.dumps(value)))
+                found.setdefault(KEYS.encode(key), []).append(value)
     if combine is None:
         return found
     return {key: list(accumulate(values, combine))[-1] for key, values in found.items()}
-
-
-def as_key(key: Any) -> Any:
-    return tuple(map(as_key, key)) if isinstance(key, (list, tuple)) else key
 
 
 def join(one: list[Any], other: list[Any]) -> list[Any]:
@@ -147,11 +112,14 @@ BUFFERS = st.sampled_from([1, 200, 1 << 20])  # the smallest spills all the time
 
 
 def check(groups: list[list[tuple[Any, Any]]], expected: dict[Any, Any], partitions: int) -> None:
-    assert {key: value for found in groups for key, value in found} == expected
+    """The groups of every partition are those expected, each exactly once, in order."""
+    found = {KEYS.encode(key): value for groups_of_one in groups for key, value in groups_of_one}
+    assert set(found) == set(expected)
     assert sum(map(len, groups)) == len(expected)
-    for partition, found in enumerate(groups):
-        keys = [key for key, _ in found]
-        assert keys == sorted(keys, key=key_order)
+    assert all(exactly_equal(found[key], expected[key]) for key in expected)
+    for partition, groups_of_one in enumerate(groups):
+        keys = [KEYS.encode(key) for key, _ in groups_of_one]
+        assert keys == sorted(keys, key=order)
         assert all(partition_of(key, partitions) == partition for key in keys)
 
 
@@ -195,71 +163,103 @@ def test_whole_numbers_are_folded_exactly_however_large(
     check(groups, in_one_dict(shards, add), partitions)
 
 
-@given(VALUES)
-@examples(200)
-def test_a_value_is_the_same_whether_it_crossed_a_machine_or_not(value: Any) -> None:
-    there = canonical(value)
-    [(_, [across])] = gather(scatter([[("key", value)]], partitions=1))
-
-    assert across == there == json.loads(json.dumps(value))
-    assert repr(across) == repr(there)
-
-
 def test_keys_that_look_alike_are_different_keys() -> None:
-    keys: list[Any] = ["1", 1, (1,), ("1",), "[1]", ((1,),), "", ()]
+    keys: list[Any] = ["1", 1, (1,), ("1",), "[1]", ((1,),), "", (), [1], True, 1.0, Decimal(1)]
 
     [groups] = shuffle([[[(key, "v")] for key in keys]], partitions=1)
 
-    assert [key for key, _ in groups] == [1, "", "1", "[1]", (), (1,), ("1",), ((1,),)]
+    assert exactly_equal(
+        [key for key, _ in groups],
+        [1, "", "1", "[1]", (), (1,), ("1",), ((1,),), [1], True, 1.0, Decimal(1)],
+    )
 
 
-def test_a_list_as_key_is_a_tuple_where_it_is_reduced() -> None:
-    [groups] = shuffle([[[(["a", 1], 1)], [(("a", 1), 2)]]], partitions=1)
+def test_equal_decimals_are_reduced_together() -> None:
+    [groups] = shuffle([[[(Decimal("1.10"), 1)], [(Decimal("1.1"), 2)]]], partitions=1)
 
-    assert groups == [(("a", 1), [1, 2])]
-
-
-def test_the_partition_of_a_key_is_fixed_for_ever() -> None:
-    """It is part of what is written: CRC-32 of the key as JSON, modulo the partitions."""
-    assert encode_key("é") == '"é"'.encode()
-    assert partition_of("word", 256) == zlib.crc32(b'"word"') % 256
-    assert partition_of(7, 256) == zlib.crc32(b"7") % 256
-    assert partition_of(("a", 1), 256) == zlib.crc32(b'["a",1]') % 256
+    assert exactly_equal(groups, [(Decimal("1.1"), [1, 2])])
 
 
-@pytest.mark.parametrize("key", [None, 1.5, True, b"bytes", {"a": 1}, ("a", None), object()])
-def test_a_key_of_another_type_is_named(key: object) -> None:
-    with pytest.raises(OutputInvalid, match="A key must be a str, an int or a list of these"):
-        canonical_key(key)
+NO_PAIRS: list[Any] = [
+    *("ab", ("a",), ("a", 1, 2), [], None, 7, object()),
+    *({"a": 1}, {"a": 0, "b": 1}, {0: "a", 1: 5}, {"a", 5}, frozenset({"a", 5}), b"ab"),
+    *(OrderedDict(a=1, b=2), range(2), {"a": 0, 5: 1}.keys()),
+]
 
 
-@pytest.mark.parametrize("pair", ["ab", ("a",), ("a", 1, 2), None, 7, {"a": 1}, object()])
-def test_what_is_no_pair_is_named(pair: object) -> None:
-    with Scatter(2, None, 1000) as scattered:
-        scattered.take([pair])
-        with pytest.raises(OutputInvalid, match=r"must yield \(key, value\), not"):
-            scattered.settle()
+@pytest.mark.parametrize("pair", NO_PAIRS, ids=lambda pair: f"{type(pair).__name__}")
+@pytest.mark.parametrize("others", [[], [("b", 1)], [("b", "text")]])
+def test_what_is_no_pair_of_two_is_refused(pair: Any, others: list[Any]) -> None:
+    for pairs in ([*others, pair], [pair, *others], [iter(("a", 5)), pair]):
+        with Scatter(2, None, 1000) as scattered:
+            scattered.take([("a", 1)])
+            assert refusals(scattered, [pairs, [("c", 3)]]) == [0]
+            assert scattered.records == 2
 
 
-def test_a_value_of_a_type_without_encoding_is_named() -> None:
-    with pytest.raises(OutputInvalid, match="set"):
-        canonical({1, 2})
+def refusals(scattered: Scatter, records: Iterable[Iterable[Any]]) -> list[int]:
+    """The numbers of the records that are refused, when they are taken or when they are settled;
+    as map does, one that is refused when it is taken is not counted as taken."""
+    scattered.settle()
+    refused, taken = [], []
+    for number, record in enumerate(records):
+        try:
+            scattered.take(record)
+            taken.append(number)
+        except Unencodable:
+            refused.append(number)
+    return sorted([*refused, *(taken[which] for which, _ in scattered.settle())])
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, [math.nan], {"a": -math.inf}, "\ud800"])
+@pytest.mark.parametrize("value", [{1}, [{1}], "\ud800", {"a": object()}, 1j])
 @pytest.mark.parametrize("combine", [None, join])
-def test_a_record_whose_value_has_no_encoding_is_refused_whole_and_alone(
+def test_a_record_whose_value_cannot_cross_is_refused_whole_and_alone(
     value: Any, combine: Combine | None
 ) -> None:
     with Scatter(1, combine, 1000) as scattered:
-        scattered.take([("a", [1])])
-        scattered.take([("b", [2]), ("c", value)])
-        scattered.take([("a", [3])])
-        refused = scattered.settle()
+        records = [[("a", [1])], [("b", [2]), ("c", value)], [("a", [3])]]
+        assert refusals(scattered, records) == [1]
         segments = [b"".join(pieces) for pieces in scattered.segments()]
 
-    assert [number for number, _ in refused] == [1]
     assert [key for key, _ in gather(segments, combine=combine)] == ["a"]
+
+
+@given(
+    st.lists(
+        st.lists(
+            st.sampled_from(
+                [
+                    *(("a", 1), ("b", 2), ("c", "text"), ["d", 4], ("e", [5]), ("f", 1 << 90)),
+                    *(("g", {1}), ("\ud800", 1), ("h", "\ud800"), {"a": 0, "b": 1}, (math.nan, 1)),
+                ]
+            ),
+            max_size=3,
+        ),
+        max_size=9,
+    ),
+    st.sampled_from([None, 1, 60]),
+)
+@examples(300)
+def test_of_any_records_those_that_cannot_cross_are_refused_by_their_number(
+    records: list[list[Any]], early: int | None
+) -> None:
+    bad = [number for number, pairs in enumerate(records) if not all(map(can_cross, pairs))]
+    good = [pairs for number, pairs in enumerate(records) if number not in bad]
+
+    with pytest.MonkeyPatch.context() as patch, Scatter(1, None, 1 << 20) as scattered:
+        if early:  # folded in between two settles too
+            patch.setattr("coordinator.shuffle.scatter.WAITING_PAIRS", early)
+            patch.setattr("coordinator.shuffle.scatter.WAITING_BYTES", early)
+        assert refusals(scattered, records) == bad
+        segments = [b"".join(pieces) for pieces in scattered.segments()]
+
+    assert gather(segments) == gather(scatter(good, partitions=1))
+
+
+def can_cross(pair: Any) -> bool:
+    return type(pair) is not dict and (
+        pair[0] in {"a", "b", "c", "d", "e", "f"} and pair[1] != "\ud800"
+    )
 
 
 def test_nothing_of_a_record_is_kept_whose_map_raises_half_way() -> None:
@@ -281,18 +281,41 @@ def raises(one: Any, other: Any) -> Any:
     raise ZeroDivisionError("no")
 
 
-def gives_nan(one: Any, other: Any) -> Any:
-    return math.nan
+def raises_what_raises(one: Any, other: Any) -> Any:
+    class Nameless(Exception):
+        def __str__(self) -> str:
+            raise ValueError("no name")
+
+    raise Nameless
 
 
-@pytest.mark.parametrize("combine", [raises, gives_nan])
+def gives_a_set(one: Any, other: Any) -> Any:
+    return {1}
+
+
+def gives_a_surrogate(one: Any, other: Any) -> Any:
+    return ["\ud800"]
+
+
+@pytest.mark.parametrize(
+    ("combine", "says"),
+    [
+        (raises, "combine raised ZeroDivisionError: no"),
+        (raises_what_raises, "combine raised Nameless"),
+        (gives_a_set, "combine gave what it may not: a set can't cross to reduce"),
+        (gives_a_surrogate, "combine gave what it may not: a str holds a lone surrogate"),
+    ],
+)
 @pytest.mark.parametrize("value", [1, "text"])
-def test_a_combine_that_fails_is_named_on_either_side(combine: Combine, value: Any) -> None:
-    with pytest.raises(ReduceFailed, match="combine raised"):
+def test_a_combine_that_fails_is_named_on_either_side(
+    combine: Combine, says: str, value: Any
+) -> None:
+    with pytest.raises(ReduceFailed, match=says):
         scatter([[("a", value), ("a", value)]], partitions=1, combine=combine)
-    apart = [scatter([[("a", value)]], partitions=1, combine=combine) for _ in range(2)]
-    with pytest.raises(ReduceFailed, match="combine raised"):
-        gather([segments[0] for segments in apart], combine=combine)
+    apart = [scatter([[("a", value)]], partitions=1, combine=combine)[0] for _ in range(2)]
+    for buffer_bytes in (1, 1 << 20):
+        with pytest.raises(ReduceFailed, match=says):
+            gather(apart, combine=combine, buffer_bytes=buffer_bytes)
 
 
 def test_an_error_that_a_combine_wants_retried_keeps_its_fate() -> None:
@@ -335,19 +358,3 @@ def test_segments_lie_end_to_end_in_a_part(segments: list[tuple[int, int]]) -> N
 
     assert [stop - start for start, stop in ranges] == [length for length, _ in segments]
     assert [start for start, _ in ranges] == [0, *(stop for _, stop in ranges[:-1])]
-
-
-def held_weight(run: Callable[[Scatter], None]) -> int:
-    with Scatter(4, None, 10_000) as scattered:
-        most = 0
-        for _ in range(50):
-            run(scattered)
-            scattered.settle()
-            most = max(most, scattered._weight)
-        return most
-
-
-def test_what_a_shard_holds_is_spilled_when_it_is_too_much() -> None:
-    most = held_weight(lambda scattered: scattered.take([("key", "x" * 1000)] * 5))
-
-    assert most <= 10_000

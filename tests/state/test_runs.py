@@ -29,6 +29,7 @@ KEYS = RunKeys("job", "r1")
 WANTED = runs.Claim(
     keys=KEYS,
     owner="first",
+    code_version="one",
     declaration={"source": "Lines", "limits": {}},
     inputs=("in/*",),
     logical_time=5.0,

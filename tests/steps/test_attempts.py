@@ -31,6 +31,7 @@ from coordinator.job import Job
 from coordinator.limits import Limits
 from coordinator.machine.local import ON_OWN_MACHINE, Hear
 from coordinator.model import Entry, Message, Receipt, RunRecord
+from coordinator.program import Program
 from coordinator.rules.pacing import backoff_seconds
 from coordinator.state import ledger, notes, runs
 from coordinator.steps.attempts import Again, Answered, Failed, attend, bury, perform
@@ -100,7 +101,7 @@ class Crew:
 
 
 def place_of(world: World, run: RunRecord) -> Workplace:
-    return Workplace(world.store, run, world.clock, world.inputs, world.job, "test")
+    return Workplace(world.store, run, world.clock, world.inputs, world.job, Program("test"))
 
 
 def begun(world: World) -> tuple[Workplace, list[Message]]:
@@ -110,6 +111,7 @@ def begun(world: World) -> tuple[Workplace, list[Message]]:
         runs.Claim(
             keys=world.keys,
             owner="owner",
+            code_version="test",
             declaration=world.job.declaration(),
             inputs=("**",),
             logical_time=0.0,
@@ -119,8 +121,18 @@ def begun(world: World) -> tuple[Workplace, list[Message]]:
         now=world.clock(),
         is_live=lambda owner: False,
     )
-    run = plan_map(world.store, world.inputs, world.job, run, draft="plan")
-    ahead = reconcile(world.store, world.job, run, draft="first")
+    run = plan_map(
+        world.store,
+        world.inputs,
+        world.job,
+        run,
+        draft="plan",
+        code_version="test",
+        clock=lambda: 0.0,
+    )
+    ahead = reconcile(
+        world.store, world.job, run, draft="first", code_version="test", clock=lambda: 0.0
+    )
     assert isinstance(ahead, FanOut)
     return place_of(world, ahead.run), ahead.messages()
 
@@ -371,7 +383,9 @@ def test_of_two_concurrent_attempts_one_stands_and_both_answer_with_it() -> None
             return action()
 
     assert isinstance(world.store, MemoryStore)
-    slow = Workplace(Rivalled(world.store), place.run, place.clock, place.inputs, place.job, "test")
+    slow = Workplace(
+        Rivalled(world.store), place.run, place.clock, place.inputs, place.job, Program("test")
+    )
 
     verdict = try_once(slow, messages[0], "slow")
 
@@ -408,7 +422,9 @@ def test_an_attempt_of_more_than_half_a_day_does_not_commit() -> None:
     world = a_world()
     place, messages = begun(world)
     times = iter([0.0, 12 * 3600 + 1.0])
-    late = Workplace(place.store, place.run, lambda: next(times), place.inputs, place.job, "test")
+    late = Workplace(
+        place.store, place.run, lambda: next(times), place.inputs, place.job, Program("test")
+    )
 
     with pytest.raises(AttemptFailed, match="more than 12 hours and does not commit"):
         perform(late, messages[0], attempt="late", guard=UNHURRIED)
@@ -454,7 +470,7 @@ def test_what_is_fatal_to_the_run_is_not_tried_again() -> None:
 
 
 def test_what_is_fatal_to_the_shard_is_not_tried_again() -> None:
-    world = World(a_job(Lines(), lambda line: [{1, 2}]), {"a": b"x\n"})
+    world = World(a_job(Lines(), lambda line: 7), {"a": b"x\n"})
     place, [message] = begun(world)
 
     verdict = try_once(place, message, "a")
@@ -491,7 +507,7 @@ def test_a_note_that_cannot_be_written_is_let_go() -> None:
         def perform(self, operation: str, key: str, action: Callable[[], Any]) -> Any:
             raise StoreUnavailable("down")
 
-    down = Workplace(Down(), place.run, place.clock, place.inputs, place.job, "test")
+    down = Workplace(Down(), place.run, place.clock, place.inputs, place.job, Program("test"))
 
     assert isinstance(try_once(down, message, "a"), Again)
 
@@ -500,11 +516,11 @@ def test_a_message_received_too_often_is_buried_with_a_note() -> None:
     world = a_world()
     place, messages = begun(world)
 
-    verdict = bury(place, messages[0], receives=5, reason="Its worker died.", seconds=2.0)
+    verdict = bury(place, messages[0], receives=5, reason="Its worker died.", timeout_seconds=2.0)
 
     assert isinstance(verdict, Failed)
     note = verdict.note
-    assert (note.fate, note.receives, note.seconds) == (Fate.RETRY, 5, 2.0)
+    assert (note.fate, note.failures, note.receives, note.seconds) == (Fate.RETRY, 5, 5, 10.0)
     assert note.reason == "Shard 0 was tried 5 times without an outcome. Its worker died."
     assert note == notes.find_note(world.store, world.keys, "map", "0", messages[0].wave)
 
@@ -544,6 +560,7 @@ def an_entry(attempt: str) -> Entry:
 
 def test_the_first_entry_of_a_shard_stands() -> None:
     world = a_world()
+    begun(world)
 
     assert ledger.commit(world.store, world.keys, an_entry("one")) == an_entry("one")
     assert ledger.commit(world.store, world.keys, an_entry("two")) == an_entry("one")
@@ -551,18 +568,20 @@ def test_the_first_entry_of_a_shard_stands() -> None:
 
 def test_an_entry_under_another_shards_name_breaks_the_ledger() -> None:
     world = a_world()
+    begun(world)
     world.store.create(world.keys.entry("map", "1"), an_entry("one").encode())
 
-    with pytest.raises(LedgerBroken, match=r"map/ledger/1\.json is not a readable entry"):
+    with pytest.raises(LedgerBroken, match=r"map/plan/ledger/1\.json is not a readable entry"):
         ledger.Ledger(world.store, world.keys, "map")
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"x"', b'{"shard":"0"}', b"null", b"\xff"])
 def test_an_entry_that_cannot_be_read_is_named(body: bytes) -> None:
     world = a_world()
+    begun(world)
     world.store.create(world.keys.entry("map", "0"), body)
 
-    with pytest.raises(LedgerBroken, match=r"map/ledger/0\.json is not a readable"):
+    with pytest.raises(LedgerBroken, match=r"map/plan/ledger/0\.json is not a readable"):
         ledger.Ledger(world.store, world.keys, "map")
-    with pytest.raises(LedgerBroken, match=r"map/ledger/0\.json is not a readable"):
+    with pytest.raises(LedgerBroken, match=r"map/plan/ledger/0\.json is not a readable"):
         ledger.find(world.store, world.keys, "map", "0")

@@ -40,6 +40,7 @@ def begin(
         runs.Claim(
             keys=KEYS,
             owner=owner,
+            code_version="test",
             declaration=job.declaration(),
             inputs=("**",),
             logical_time=0.0,
@@ -63,7 +64,16 @@ def plan(
     store = store or MemoryStore()
     run = begin(store, job, shard_bytes=shard_bytes)
     for attempt in range(1000):
-        run = plan_map(store, inputs, job, run, draft=f"attempt-{attempt}", pages=pages)
+        run = plan_map(
+            store,
+            inputs,
+            job,
+            run,
+            draft=f"draft-{attempt}",
+            pages=pages,
+            code_version="test",
+            clock=lambda: 0.0,
+        )
         if "map" in run.plans:
             return store, run.plans["map"]
     raise AssertionError("the listing never ended")
@@ -169,7 +179,15 @@ def test_a_plan_that_is_committed_is_used() -> None:
     store, ref = plan(job, MemoryInputs(BODIES))
     run = runs.read(store, KEYS)
 
-    again = plan_map(store, MemoryInputs({"other": b"x"}), job, run, draft="second")
+    again = plan_map(
+        store,
+        MemoryInputs({"other": b"x"}),
+        job,
+        run,
+        draft="second",
+        code_version="test",
+        clock=lambda: 0.0,
+    )
 
     assert again.plans["map"] == ref
 
@@ -178,8 +196,18 @@ def test_of_two_that_plan_at_once_one_commits_and_both_use_it() -> None:
     job, store = a_job(Lines()), MemoryStore()
     run = begin(store, job)
 
-    first = plan_map(store, MemoryInputs(BODIES), job, run, draft="first")
-    second = plan_map(store, MemoryInputs({"other": b"x"}), job, run, draft="second")
+    first = plan_map(
+        store, MemoryInputs(BODIES), job, run, draft="first", code_version="test", clock=lambda: 0.0
+    )
+    second = plan_map(
+        store,
+        MemoryInputs({"other": b"x"}),
+        job,
+        run,
+        draft="second",
+        code_version="test",
+        clock=lambda: 0.0,
+    )
 
     assert first.plans == second.plans == runs.read(store, KEYS).plans
     assert second.state == "running"
@@ -191,7 +219,15 @@ def test_a_planner_that_lost_its_run_commits_nothing() -> None:
     begin(store, job, owner="second")
 
     with pytest.raises(Superseded):
-        plan_map(store, MemoryInputs(BODIES), job, run, draft="first")
+        plan_map(
+            store,
+            MemoryInputs(BODIES),
+            job,
+            run,
+            draft="first",
+            code_version="test",
+            clock=lambda: 0.0,
+        )
     assert runs.read(store, KEYS).plans == {}
 
 
@@ -317,7 +353,7 @@ def test_a_snapshot_that_was_cut_short_is_named() -> None:
     whole = store.get(ref.snapshot.key)
     store.replace(ref.snapshot.key, whole.body[:-5], whole.tag)
 
-    with pytest.raises(LedgerBroken, match=r"map\.snapshot\.jsonl\.gz can't be decompressed"):
+    with pytest.raises(LedgerBroken, match=r"map\.snapshot\.jsonl\.gz is not what was recorded"):
         list(read_snapshot(store, ref.snapshot))
 
 

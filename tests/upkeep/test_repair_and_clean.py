@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -58,9 +61,17 @@ def stopped(stage: str, shards: int = 0) -> World:
 
 
 def expected() -> bytes:
-    world = a_world()
-    world.run()
-    return world.body("job/results/r1/job.jsonl")
+    return result(a_world())
+
+
+def result(world: World) -> bytes:
+    """What a run gives; a stage that was drafted anew has a folder of its own for its results."""
+    manifest = world.run().manifest
+    return world.body(f"{manifest.results_prefix}job.jsonl")
+
+
+def find(world: World, pattern: str) -> str:
+    return next(stat.key for stat in world.store.list("") if re.search(pattern, stat.key))
 
 
 def fix(world: World) -> list[tuple[str, str]]:
@@ -79,8 +90,8 @@ def nothing(body: bytes) -> bytes:
     return b""
 
 
-ENTRIES = ["/map/ledger/1.json", "/reduce/ledger/0.json"]
-FILES = ["/map/parts/1-", "/map/quarantine/", "/reduce/parts/0-"]
+ENTRIES = ["/map/.*/ledger/1.json", "/reduce/.*/ledger/0.json"]
+FILES = ["/map/.*/parts/1-", "/map/.*/quarantine/", "/reduce/.*/parts/0-"]
 
 
 @pytest.mark.parametrize(
@@ -94,32 +105,30 @@ def test_a_repaired_run_ends_as_an_undamaged_one(
     part: str, damage: Callable[[bytes], bytes] | None
 ) -> None:
     world = stopped("merge")
-    key = next(stat.key for stat in world.store.list("") if part in stat.key)
+    key = find(world, part)
     if damage is None:
         world.store.delete([key])
     else:
         world.overwrite(key, damage(world.body(key)))
 
     removed = fix(world)
-    world.run()
 
     assert removed
-    assert world.body("job/results/r1/job.jsonl") == expected()
+    assert result(world) == expected()
     assert world.findings() == []
 
 
-@pytest.mark.parametrize("part", ["/map/parts/1-", "/map/parts/3-"])
+@pytest.mark.parametrize("part", ["/map/.*/parts/1-", "/map/.*/parts/3-"])
 def test_a_damaged_part_stops_the_run_until_it_is_repaired(part: str) -> None:
     world = stopped("reduce")
-    key = next(stat.key for stat in world.store.list("") if part in stat.key)
+    key = find(world, part)
     world.overwrite(key, world.body(key).replace(b'"', b"'"))
 
     with pytest.raises(LedgerBroken, match=f"{key} is missing or is not what its entry says"):
         world.run()
     assert fix(world)[0][0] == "map"
-    world.run()
 
-    assert world.body("job/results/r1/job.jsonl") == expected()
+    assert result(world) == expected()
 
 
 @pytest.mark.parametrize("damage", [cut_short, one_bit, nothing, lambda body: b"\n" + body])
@@ -130,15 +139,15 @@ def test_a_damaged_part_of_objects_is_to_blame_and_not_the_job(
     world = World(job, {"a": b"one\ntwo\n"})
     with pytest.raises(Stopped):
         world.run(StopBefore(world, "merge"))
-    key = next(stat.key for stat in world.store.list("") if "/map/parts/" in stat.key)
+    key = find(world, "/map/.*/parts/")
     world.overwrite(key, damage(world.body(key)))
 
     with pytest.raises(LedgerBroken, match=f"{key} is missing or is not what its entry says"):
         world.run()
     assert fix(world) == [("map", "0")]
-    world.run()
+    manifest = world.run().manifest
 
-    assert world.body("job/results/r1/one.txt") == b"one"
+    assert world.body(f"{manifest.results_prefix}one.txt") == b"one"
     assert world.findings() == []
 
 
@@ -151,16 +160,69 @@ def test_nothing_is_set_aside_where_nothing_is_broken(stage: str) -> None:
     assert before == {stat.key: stat.tag for stat in world.store.list("")}
 
 
-def test_what_is_set_aside_is_kept() -> None:
+def test_what_is_set_aside_is_kept_and_not_read_any_more() -> None:
     world = stopped("reduce")
     key = world.keys.entry("map", "0")
     world.overwrite(key, b"broken")
 
     assert fix(world) == [("map", "0")]
 
-    [kept] = [stat.key for stat in world.store.list("") if "/broken/" in stat.key]
-    assert world.body(kept) == b"broken"
-    assert not world.store.exists(key)
+    assert world.body(key) == b"broken"
+    assert world.keys.entry("map", "0") != key
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "0 copy.json", "notes.txt", "00.json", "1.json.bak"])
+def test_a_file_that_is_no_entry_is_passed_over(name: str) -> None:
+    world = stopped("reduce")
+    world.store.create(world.keys.ledger("map") + name, b"stray")
+
+    assert fix(world) == []
+    assert result(world) == expected()
+
+
+def edited(world: World, which: str, /, **fields: Any) -> None:
+    key = world.keys.entry("map", which)
+    entry = json.loads(world.body(key))
+    world.overwrite(key, json.dumps({**entry, **fields}).encode())
+
+
+@pytest.mark.parametrize(
+    "mischief",
+    [
+        lambda world: edited(world, "1", shard="2"),
+        lambda world: edited(world, "1", covered=[]),
+        lambda world: edited(world, "1", receipt={"attempt": "a", "records_in": 7}),
+        lambda world: edited(world, "1", outcome="split"),
+        lambda world: world.store.create(
+            world.keys.entry("map", "77"), world.body(world.keys.entry("map", "1"))
+        ),
+        lambda world: world.store.create(
+            world.keys.entry("map", "1.0"),
+            world.body(world.keys.entry("map", "1")).replace(b'"shard":"1"', b'"shard":"1.0"'),
+        ),
+    ],
+)
+def test_an_entry_that_is_not_its_shards_is_done_again(mischief: Callable[[World], Any]) -> None:
+    world = stopped("reduce")
+    mischief(world)
+
+    assert fix(world)
+    assert result(world) == expected()
+    assert world.findings() == []
+
+
+def test_whoever_wakes_up_late_commits_where_nothing_reads() -> None:
+    world = stopped("reduce")
+    late = world.keys
+    body = world.body(late.entry("map", "0"))
+    world.overwrite(late.entry("map", "0"), b"broken")
+    fix(world)
+
+    world.overwrite(late.entry("map", "0"), body)
+    world.store.create(late.entry("map", "999"), body)
+
+    assert result(world) == expected()
+    assert world.findings() == []
 
 
 def test_whoever_still_works_on_a_repaired_run_is_fenced_off() -> None:
@@ -183,17 +245,16 @@ def test_a_published_run_is_not_repaired() -> None:
         fix(world)
 
 
-def test_a_run_with_a_manifest_is_not_repaired_even_if_it_was_stopped_while_publishing() -> None:
-    """Its manifest is what readers go by, whatever `run.json` says."""
+def test_a_run_that_is_committed_to_be_published_is_not_repaired() -> None:
     world = a_world()
     world.run()
     runs.change(
-        world.store, world.keys, lambda found: found.model_copy(update={"state": "running"})
+        world.store, world.keys, lambda found: found.model_copy(update={"state": "publishing"})
     )
-    key = next(stat.key for stat in world.store.list("") if "/map/parts/1-" in stat.key)
+    key = find(world, "/map/.*/parts/1-")
     world.overwrite(key, b"broken")
 
-    with pytest.raises(RunMismatch, match="is published"):
+    with pytest.raises(RunMismatch, match="is publishing, and its results stand"):
         fix(world)
 
 
@@ -218,13 +279,14 @@ def timed_world() -> World:
 def test_a_cleaned_run_is_still_proven_and_its_results_stay() -> None:
     world = timed_world()
     world.run()
-    result = world.body("job/results/r1/job.jsonl")
+    before = world.body("job/results/r1/job.jsonl")
 
     removed = clean(world)
 
-    assert {key.split("/")[4] for key in removed} == {"parts"}
+    assert any("/parts/" in key for key in removed)
+    assert {stat.key for stat in world.store.list("job/runs/")} == {"job/runs/r1/run.json"}
     assert world.findings() == []
-    assert world.body("job/results/r1/job.jsonl") == result
+    assert world.body("job/results/r1/job.jsonl") == before
     assert world.run().manifest.run_id == "r1"
 
 
@@ -237,9 +299,18 @@ def test_an_unpublished_run_is_taken_up_after_it_was_cleaned(stage: str) -> None
     world.store.create(stray, b"left behind")
 
     assert clean(world) == {stray}
-    world.run()
+    assert result(world) == expected()
 
-    assert world.body("job/results/r1/job.jsonl") == expected()
+
+def test_of_a_run_that_is_too_old_nothing_is_left_behind() -> None:
+    world = timed_world()
+    with pytest.raises(Stopped):
+        world.run(StopBefore(world, "merge", 1))
+
+    assert clean(world, days=29) == set()
+    clean(world, days=31)
+
+    assert list(world.store.list("")) == []
 
 
 def test_a_run_that_changed_today_is_left_alone() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Callable
 
 import pytest
 
 from coordinator.errors import LedgerBroken
 from coordinator.formats.lines import Lines
+from coordinator.keys import RunKeys
 from coordinator.limits import Limits
 from coordinator.model import RunRecord
 from coordinator.upkeep.verify import verify
@@ -27,7 +29,7 @@ def published() -> World:
 
 
 def keys_of(world: World, *, part: str) -> list[str]:
-    found = [stat.key for stat in world.store.list("") if part in stat.key]
+    found = [stat.key for stat in world.store.list("") if re.search(part, stat.key)]
     assert found
     return found
 
@@ -52,19 +54,21 @@ def test_a_run_without_a_reduce_is_proven() -> None:
 
 # What a verified run consists of. Everything else can be cleaned away.
 PROVEN_FILES = [
-    "/map/ledger/",
-    "/reduce/ledger/",
-    "/merge/ledger/",
-    "/map/parts/",
-    "/reduce/parts/",
-    "/map/quarantine/",
+    "/map/.*/ledger/",
+    "/reduce/.*/ledger/",
+    "/merge/.*/ledger/",
+    "/map/.*/parts/",
+    "/reduce/.*/parts/",
     "map.plan.jsonl",
     "reduce.plan.jsonl",
     "merge.plan.jsonl",
-    "map.snapshot.jsonl.gz",
-    "map.ledger.jsonl",
-    "reduce.ledger.jsonl",
-    "merge.ledger.jsonl",
+    "reduce.snapshot.jsonl",
+    "published/r1/snapshot.jsonl.gz",
+    "published/r1/results.jsonl",
+    "published/r1/quarantine.jsonl",
+    "published/r1/map.ledger.jsonl",
+    "published/r1/reduce.ledger.jsonl",
+    "published/r1/merge.ledger.jsonl",
     "job/results/r1/",
 ]
 
@@ -112,19 +116,23 @@ def assert_named(world: World, key: str) -> None:
 
 def test_an_entry_too_many_is_found() -> None:
     world = published()
-    key = keys_of(world, part="/map/ledger/0.json")[0]
+    key = keys_of(world, part="/map/.*/ledger/0.json")[0]
     body = world.body(key).replace(b'"shard":"0"', b'"shard":"99"')
     world.store.create(key.replace("/0.json", "/99.json"), body)
 
     [finding] = world.findings()
-    assert finding.where == "memory:job/runs/r1/map/ledger/"
+    assert finding.where.endswith("/ledger/99.json")
+    assert finding.problem == "the entry was not published"
 
 
 @pytest.mark.parametrize(
     ("field", "change"),
     [
-        ("results", lambda found: found[:-1]),
-        ("quarantine", lambda found: []),
+        ("results", lambda found: {**found, "key": "job/latest.json"}),
+        ("result_objects", lambda found: found + 1),
+        ("result_bytes", lambda found: found - 1),
+        ("results_prefix", lambda found: "job/results/r2/"),
+        ("quarantine", lambda found: None),
         ("quarantined", lambda found: found - 1),
         ("objects", lambda found: found + 1),
         ("bytes", lambda found: found - 1),
@@ -133,7 +141,17 @@ def test_an_entry_too_many_is_found() -> None:
         ("declaration", lambda found: {**found, "merge": "parts"}),
         ("stages", lambda found: {**found, "map": {**found["map"], "records_in": 1}}),
         ("ledgers", lambda found: {**found, "map": found["reduce"]}),
-        ("plans", lambda found: {**found, "map": found["reduce"]}),
+        ("shards", lambda found: {**found, "map": 3}),
+        ("programs", lambda found: [{**found[0], "code_version": "other"}]),
+        ("programs", lambda found: [{**found[0], "shards": {"map": "0"}}]),
+        ("logical_time", lambda found: found - 1),
+        ("published", lambda found: found + 1),
+        ("source_key", lambda found: "s3://in/a"),
+        ("waves", lambda found: found + 1),
+        ("epochs", lambda found: found + 1),
+        ("job", lambda found: "other"),
+        ("run_id", lambda found: "other"),
+        ("cost", lambda found: {**found, "worker_seconds": 0.5}),
     ],
 )
 def test_a_manifest_that_says_something_else_is_found(
@@ -141,7 +159,7 @@ def test_a_manifest_that_says_something_else_is_found(
 ) -> None:
     world = published()
     manifest = json.loads(world.body(world.keys.manifest))
-    manifest[field] = change(manifest[field])
+    manifest[field] = change(manifest.get(field))
     world.overwrite(world.keys.manifest, json.dumps(manifest).encode())
 
     assert world.findings()
@@ -149,36 +167,83 @@ def test_a_manifest_that_says_something_else_is_found(
 
 def test_a_snapshot_written_anew_with_another_object_is_found() -> None:
     world = published()
-    key = keys_of(world, part="map.snapshot.jsonl.gz")[0]
+    key = keys_of(world, part="published/r1/snapshot.jsonl.gz")[0]
     lines = gzip.decompress(world.body(key)).splitlines(keepends=True)
     world.overwrite(key, gzip.compress(b"".join(lines[:-1])))
 
-    assert any(key in finding.where for finding in world.findings())
-    assert any(
-        "was not pinned" in finding.problem or "were not pinned" in finding.problem
-        for finding in world.findings()
-    )
+    assert_named(world, key)
+
+
+def test_a_snapshot_damaged_anywhere_is_a_finding_and_no_traceback() -> None:
+    world = published()
+    [key] = keys_of(world, part="published/r1/snapshot.jsonl.gz")
+    body = world.body(key)
+    for place in range(0, len(body), 3):
+        world.overwrite(key, body[:place] + bytes([body[place] ^ 16]) + body[place + 1 :])
+        assert_named(world, key)
 
 
 @pytest.mark.parametrize("damage", [cut_short, lambda body: b"{}", lambda body: b""])
-@pytest.mark.parametrize("name", ["run.json", "manifest.json"])
-def test_a_record_that_cannot_be_read_is_an_error_that_names_it(
-    name: str, damage: Callable[[bytes], bytes]
+def test_a_manifest_that_cannot_be_read_is_an_error_that_names_it(
+    damage: Callable[[bytes], bytes],
 ) -> None:
     world = published()
-    key = f"{world.keys.root}{name}"
+    key = world.keys.manifest
     world.overwrite(key, damage(world.body(key)))
 
-    with pytest.raises(LedgerBroken, match=name):
+    with pytest.raises(LedgerBroken, match=r"manifest\.json"):
         world.findings()
+
+
+@pytest.mark.parametrize("damage", [cut_short, lambda body: b"{}", lambda body: b""])
+def test_a_record_that_cannot_be_read_is_found(damage: Callable[[bytes], bytes]) -> None:
+    world = published()
+    key = world.keys.run
+    world.overwrite(key, damage(world.body(key)))
+
+    findings = list(verify(world.store, RunKeys("job", "r1")))
+    assert any("run.json" in finding.problem for finding in findings)
 
 
 def test_a_run_that_is_not_published_cannot_be_proven() -> None:
     world = published()
     world.store.delete([world.keys.manifest])
 
-    with pytest.raises(LedgerBroken, match="no published run"):
+    with pytest.raises(LedgerBroken, match="is not published"):
         list(verify(world.store, world.keys))
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"{}", None])
+def test_a_pointer_that_is_gone_or_torn_is_found(body: bytes | None) -> None:
+    world = published()
+    if body is None:
+        world.store.delete([world.keys.latest()])
+    else:
+        world.overwrite(world.keys.latest(), body)
+
+    assert_named(world, "job/latest.json")
+
+
+def test_a_result_that_no_manifest_names_is_found() -> None:
+    world = published()
+    world.store.create("job/results/r1/another.jsonl", b"")
+
+    assert_named(world, "job/results/r1/another.jsonl")
+
+
+def test_a_published_run_copied_to_another_run_id_is_found() -> None:
+    world = published()
+    for stat in [stat for stat in world.store.list("job/") if "/r1/" in stat.key]:
+        world.store.create(stat.key.replace("/r1/", "/r2/"), world.body(stat.key))
+
+    assert list(verify(world.store, RunKeys("job", "r2")))
+
+
+def test_what_proves_a_result_outlives_its_run() -> None:
+    world = published()
+    world.store.delete([stat.key for stat in world.store.list("job/runs/")])
+
+    assert list(verify(world.store, RunKeys("job", "r1"))) == []
 
 
 def test_what_may_be_cleaned_away_is_not_missed() -> None:

@@ -39,9 +39,9 @@ def test_a_job_is_found_by_its_name_in_the_folder_of_jobs(tmp_path: Path) -> Non
 
 
 def test_the_version_of_the_code_changes_with_the_file(tmp_path: Path) -> None:
-    before = load_job(str(write(tmp_path, GOOD))).code_version
-    same = load_job(str(write(tmp_path, GOOD))).code_version
-    after = load_job(str(write(tmp_path, GOOD + "# more\n"))).code_version
+    before = load_job(str(write(tmp_path, GOOD))).program.version
+    same = load_job(str(write(tmp_path, GOOD))).program.version
+    after = load_job(str(write(tmp_path, GOOD + "# more\n"))).program.version
 
     assert before == same
     assert before != after

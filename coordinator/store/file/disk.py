@@ -32,7 +32,7 @@ from coordinator.errors import (
 
 OWN_DIRECTORY = ".fanfold"
 READ_ONLY = os.O_RDONLY | os.O_CLOEXEC
-PLACE_ATTEMPTS = 100
+PLACE_TRIES = 100
 
 _CREATE_ONLY = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _LOCK_FILE = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
@@ -94,7 +94,7 @@ class Disk:
         Raises:
             AlreadyExists: another file has the name.
         """
-        for _ in range(PLACE_ATTEMPTS):
+        for _ in range(PLACE_TRIES):
             try:
                 os.link(temporary, path)
                 return
@@ -113,7 +113,7 @@ class Disk:
 
     def rename(self, temporary: str, path: str) -> None:
         """put of a finished file, whatever has the name."""
-        for _ in range(PLACE_ATTEMPTS):
+        for _ in range(PLACE_TRIES):
             try:
                 os.replace(temporary, path)
                 return

@@ -1,6 +1,6 @@
-"""Inputs on this machine's disk: files, directories and globs, pinned by size, mtime and inode."""
+"""Inputs on this machine's disk: files, directories and globs, pinned by size, times and inode."""
 
-# ruff: noqa: PTH100, PTH112, PTH114, PTH116
+# ruff: noqa: PTH100, PTH109, PTH112, PTH114, PTH116, PTH120
 # pathlib costs more than the calls that it makes.
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ _START_ANEW = "Start a new run for it as it is now."
 
 
 class FileInputs:
-    """Finds and reads input files. A key is an absolute path, symbolic links left as they are.
+    """Finds and reads input files. A key is an absolute path, symbolic links left as they are; a
+    file has one, however its pattern is written.
 
     A pattern is the name of a file or directory that exists, else a glob (see `globs`).
     Directories are walked with all below them, through symbolic links too; a directory that a
@@ -296,12 +297,19 @@ def _check_text(path: str) -> None:
 
 
 def _absolute(path: str) -> str:
-    """The path from the root on. A `..` after a symbolic link means what it means to the system."""
-    steps = path.split("/")
-    if ".." not in steps:
-        return os.path.abspath(path)
-    last = len(steps) - steps[::-1].index("..")
-    return os.path.abspath("/".join([os.path.realpath("/".join(steps[:last])), *steps[last:]]))
+    """The path from the root on, in its one spelling. A `..` takes back the step before it, or,
+    where that is a symbolic link, means what it means to the system."""
+    found = "/"
+    for step in _steps_from_root(path):
+        if step == "..":
+            found = os.path.dirname(os.path.realpath(found) if os.path.islink(found) else found)
+        elif step not in ("", "."):
+            found = _slashed(found) + step
+    return found
+
+
+def _steps_from_root(path: str) -> list[str]:
+    return (path if path.startswith("/") else f"{os.getcwd()}/{path}").split("/")
 
 
 def _slashed(directory: str) -> str:
@@ -317,7 +325,8 @@ def _identity(status: os.stat_result) -> _Identity:
 
 
 def _etag(status: os.stat_result) -> str:
-    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ino}"
+    """The version of a file. Anyone can set its mtime back; its ctime nobody can."""
+    return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ino}-{status.st_ctime_ns}"
 
 
 def _pin(path: str, status: os.stat_result) -> Pinned:
@@ -338,8 +347,7 @@ def _not_opened(pinned: Pinned, error: OSError) -> FanfoldError:
         status = os.stat(pinned.key)
     except (FileNotFoundError, NotADirectoryError):
         return InputChanged(
-            f"The input {pinned.key!r} was deleted under the run. Put the same file back and run "
-            "the same command again, or start a new run without it."
+            f"The input {pinned.key!r} was deleted under the run. Start a new run without it."
         )
     except OSError as second:
         return _cannot("read", pinned.key, second)

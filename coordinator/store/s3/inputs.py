@@ -12,6 +12,7 @@ from coordinator.errors import FanfoldError, InputChanged, InputInvalid, InputUn
 from coordinator.model import Pinned
 from coordinator.store.globs import compile_glob, compile_step, has_magic, literal_prefix
 from coordinator.store.ports import Page, Readable
+from coordinator.store.s3.listing import goes_on
 from coordinator.store.s3.requests import Cause, Trouble, fetched, full_jitter, requesting
 from coordinator.store.s3.transfers import Fetched, RangedReader
 
@@ -67,7 +68,7 @@ class S3Inputs:
     of no bytes that consoles make to show a folder (their keys end in a slash) are left out.
 
     Args:
-        client: see `s3_requests.make_client`. It follows a bucket to its region.
+        client: see `requests.make_client`. It follows a bucket to its region.
         glob: what the last step of a key must match to be found by a prefix.
         page_size: keys in a page at most; S3 gives no more than 1,000.
         sleep: waits that many seconds before a broken read is resumed.
@@ -165,10 +166,15 @@ class S3Inputs:
         }
         if at.after:
             request["StartAfter"] = at.after
-        with requesting():
-            answer = self._client.list_objects_v2(**request)
-        rows = answer.get("Contents", [])
-        return _Rows(rows, (rows[-1]["Key"], "") if answer["IsTruncated"] and rows else None)
+        while True:  # S3 may give pages without a key that are not the last
+            with requesting():
+                answer = self._client.list_objects_v2(**request)
+            rows = answer.get("Contents", [])
+            if not goes_on(answer, "NextContinuationToken", f"s3://{bucket}/{prefix}"):
+                return _Rows(rows, None)
+            if rows:
+                return _Rows(rows, (rows[-1]["Key"], ""))
+            request["ContinuationToken"] = answer["NextContinuationToken"]
 
     def _list_versions(self, bucket: str, prefix: str, at: _Cursor, limit: int) -> _Rows:
         request: ListObjectVersionsRequestTypeDef = {
@@ -181,12 +187,16 @@ class S3Inputs:
             request["KeyMarker"] = at.after
         if at.version:
             request["VersionIdMarker"] = at.version
-        with requesting():
-            answer = self._client.list_object_versions(**request)
-        rows = [row for row in answer.get("Versions", []) if row["IsLatest"]]
-        if not answer["IsTruncated"]:
-            return _Rows(rows, None)
-        return _Rows(rows, (answer["NextKeyMarker"], answer.get("NextVersionIdMarker", "")))
+        while True:
+            with requesting():
+                answer = self._client.list_object_versions(**request)
+            rows = [row for row in answer.get("Versions", []) if row["IsLatest"]]
+            if not goes_on(answer, "NextKeyMarker", f"s3://{bucket}/{prefix}"):
+                return _Rows(rows, None)
+            following = answer["NextKeyMarker"], answer.get("NextVersionIdMarker", "")
+            if answer.get("Versions") or answer.get("DeleteMarkers"):
+                return _Rows(rows, following)
+            request["KeyMarker"], request["VersionIdMarker"] = following
 
     def _is_versioned(self, bucket: str) -> bool:
         """Whether the bucket keeps versions, or has kept them."""

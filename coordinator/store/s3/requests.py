@@ -39,21 +39,26 @@ if TYPE_CHECKING:
 THREADS = 32
 
 
+def client_config(*, read_timeout_seconds: int, connections: int = 10) -> Config:
+    """How every client of ours waits and tries again.
+
+    Retries are botocore's `standard` ones, five tries in all: `adaptive` would slow down every
+    thread for one throttled prefix.
+    """
+    return Config(
+        retries={"mode": "standard", "total_max_attempts": 5},
+        connect_timeout=5,
+        read_timeout=read_timeout_seconds,
+        tcp_keepalive=True,
+        max_pool_connections=connections,
+    )
+
+
 def make_client(
     *, threads: int = THREADS, region: str | None = None, endpoint_url: str | None = None
 ) -> S3Client:
-    """A client with time-outs, retries and a connection for each of so many threads.
-
-    Its retries are botocore's `standard` ones, five tries in all: `adaptive` would slow down
-    every thread for one throttled prefix.
-    """
-    config = Config(
-        retries={"mode": "standard", "total_max_attempts": 5},
-        connect_timeout=5,
-        read_timeout=60,
-        tcp_keepalive=True,
-        max_pool_connections=threads + 4,
-    )
+    """A client with time-outs, retries and a connection for each of so many threads."""
+    config = client_config(read_timeout_seconds=60, connections=threads + 4)
     session = boto3.session.Session()  # the default session is no friend of threads
     return session.client("s3", region_name=region, endpoint_url=endpoint_url, config=config)
 

@@ -24,6 +24,7 @@ from coordinator.errors import (
     StoreUnavailable,
 )
 from coordinator.store.ports import Got, Readable, Stat
+from coordinator.store.s3.listing import goes_on
 from coordinator.store.s3.requests import (
     THREADS,
     Cause,
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 
 __all__ = ["S3Store", "make_client"]
 
-CONFLICT_ATTEMPTS = 6
+CONFLICT_TRIES = 6
 DELETE_BATCH = 1000
 KEY_BYTES = 1024
 _T = TypeVar("_T")
@@ -153,7 +154,7 @@ class S3Store:
                 key = found["Key"].removeprefix(self.prefix)
                 modified = found["LastModified"].timestamp()
                 yield Stat(key, found["Size"], found["ETag"], modified)
-            if not page["IsTruncated"]:
+            if not goes_on(page, "NextContinuationToken", self.url(prefix)):
                 return
             request["ContinuationToken"] = page["NextContinuationToken"]
 
@@ -219,12 +220,12 @@ class S3Store:
 
     def without_conflict(self, request: Callable[[], _T]) -> _T:
         """Make a request again, after a random wait, while others write to the same key."""
-        for attempt in range(CONFLICT_ATTEMPTS):
+        for attempt in range(CONFLICT_TRIES):
             try:
                 with requesting():
                     return request()
             except Trouble as trouble:
-                if trouble.cause is not Cause.CONFLICT or attempt == CONFLICT_ATTEMPTS - 1:
+                if trouble.cause is not Cause.CONFLICT or attempt == CONFLICT_TRIES - 1:
                     raise
                 self.pause(attempt)
         raise AssertionError("unreachable")

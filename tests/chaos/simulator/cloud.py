@@ -22,19 +22,23 @@ from coordinator.errors import FanfoldError
 from coordinator.keys import RunKeys
 from coordinator.loading import LoadedJob, load_job
 from coordinator.rules.pacing import Pace
+from coordinator.rules.transport import (
+    BURY_SECONDS,
+    COORDINATOR_SECONDS,
+    INLINE_ITEMS,
+    receives,
+    visibility_seconds,
+)
 from coordinator.state import runs
 from functions import bury, plan, publish, reconcile, settings, telemetry, wiring, work
 from tests.chaos.simulator import hurt
 from tests.chaos.simulator.machine import Done, Execution, Failed, Token
-from tests.chaos.simulator.queue import VISIBILITY_GRACE_SECONDS, Letter, Queue
+from tests.chaos.simulator.queue import Letter, Queue
 from tests.chaos.simulator.store import SimulatedInputs, SimulatedStore
 from tests.chaos.simulator.world import Effect, Kind, Process, Script, Trouble, World
 
 BUCKET = "work-bucket"
-COORDINATOR_SECONDS = 900.0
-BURY_SECONDS = 60.0
 PERSON_SECONDS = 60.0
-RECEIVES_AT_LEAST = 5
 QUEUE_ARN = "arn:aws:sqs:us-east-1:123456789012:"
 MODULES: dict[str, ModuleType] = {
     "plan": plan,
@@ -86,7 +90,7 @@ class Cloud:
         script: Script | None = None,
         *,
         stops_after: Callable[[int], int | None] = lambda guard: None,
-        most_inline: int = 40,
+        most_inline: int = INLINE_ITEMS,
         input_page: int = 2,
         pages_an_invocation: int = 200,
         lanes: int = 3,
@@ -111,15 +115,15 @@ class Cloud:
             self.world,
             "bury",
             invoke=self._deliver,
-            visibility_seconds=BURY_SECONDS + VISIBILITY_GRACE_SECONDS,
+            visibility_seconds=visibility_seconds(BURY_SECONDS),
             lanes=lanes,
         )
         self.queue = Queue(
             self.world,
             "work",
             invoke=self._deliver,
-            visibility_seconds=limits.timeout_seconds + VISIBILITY_GRACE_SECONDS,
-            most_receives=max(RECEIVES_AT_LEAST, limits.attempts),
+            visibility_seconds=visibility_seconds(limits.timeout_seconds),
+            most_receives=receives(limits),
             dead_letters=self.dead,
             lanes=lanes,
         )

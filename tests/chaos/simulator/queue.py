@@ -9,8 +9,6 @@ from typing import Any
 
 from tests.chaos.simulator.world import Kind, Process, World
 
-VISIBILITY_GRACE_SECONDS = 60.0
-
 
 @dataclass(eq=False, slots=True)
 class Letter:

@@ -60,11 +60,11 @@ class Watch:
             self._on_latest(write)
         elif steps[0] == "results":
             self._on_result(write)
-        elif steps[2:] == ["manifest.json"]:
-            self._on_manifest(write, steps[1])
+        elif steps[0] == "published":
+            self._on_proof(write, steps[1], steps[2:])
         elif steps[2:] == ["run.json"]:
             self._on_run(write, steps[1])
-        elif steps[3:4] == ["ledger"] and steps[2] != "plans":
+        elif steps[4:5] == ["ledger"]:
             self._on_entry(write)
 
     def _on_result(self, write: Write) -> None:
@@ -72,12 +72,17 @@ class Watch:
         if write.body is None or self._created[write.key] > 1:
             self._blame(f"the result {write.key} was written or deleted once more")
 
-    def _on_manifest(self, write: Write, run_id: str) -> None:
+    def _on_proof(self, write: Write, run_id: str, name: list[str]) -> None:
+        """What proves a run appears once, and only after the run is committed to be published."""
         self._created[write.key] += 1
         if write.body is None or self._created[write.key] > 1:
             self._blame(f"{write.key} was written or deleted once more")
             return
-        self._check_visible(run_id, json.loads(write.body))
+        state = self._runs[run_id].get("state")
+        if state not in {"publishing", "published"}:
+            self._blame(f"{write.key} was written while run {run_id} was {state}")
+        if name == ["manifest.json"]:
+            self._check_visible(run_id, json.loads(write.body))
 
     def _check_visible(self, run_id: str, manifest: Json) -> None:
         """All that a manifest names is there, and is what it should be."""
@@ -85,9 +90,9 @@ class Watch:
         if expected.results is None:
             self._blame(f"run {run_id} was published, though its proof can't hold")
             return
-        prefix = f"{self.job}/results/{run_id}/"
+        prefix = manifest["results_prefix"]
         found: dict[str, bytes] = {}
-        for result in manifest["results"]:
+        for result in self._lines(manifest["results"]):
             body = self.cloud.store.peek(result["key"])
             if body is None or (len(body), sha256(body)) != (result["size"], result["sha256"]):
                 self._blame(f"the manifest of {run_id} names {result['key']}, missing or different")
@@ -121,7 +126,7 @@ class Watch:
         self._runs[run_id] = after
         if (
             after.get("state") == "published"
-            and self.cloud.store.peek(f"{self.job}/runs/{run_id}/manifest.json") is None
+            and self.cloud.store.peek(f"{self.job}/published/{run_id}/manifest.json") is None
         ):
             self._blame(f"run {run_id} calls itself published and has no manifest")
         if write.owner is not None and write.owner != after["owner"]:
@@ -131,8 +136,16 @@ class Watch:
         for number in ("epoch", "wave", "dispatched"):
             if after.get(number, 0) < before.get(number, 0):
                 self._blame(f"the {number} of run {run_id} went back")
-        if before.get("state") == "published" != after.get("state"):
-            self._blame(f"run {run_id} was published and is {after.get('state')}")
+        order = ["publishing", "published"]
+        if before.get("state") in order and after.get("state") not in order:
+            self._blame(f"run {run_id} was {before.get('state')} and is {after.get('state')}")
+        if (before.get("state"), after.get("state")) == ("cancelled", "publishing"):
+            self._blame(f"run {run_id} was cancelled, and is published")
+        same_epoch = before.get("epoch", 1) == after.get("epoch", 1)
+        if before.get("state") == "cancelled" != after.get("state") and same_epoch:
+            self._blame(f"run {run_id} was cancelled and goes on in the same epoch")
+        if same_epoch and before.get("code_version") != after.get("code_version"):
+            self._blame(f"run {run_id} goes on with other code in the same epoch")
         if before["owner"] != after["owner"] and after.get("epoch", 1) == before.get("epoch", 1):
             self._blame(f"run {run_id} has a new owner in the same epoch")
         for execution in self.cloud.executions_of(run_id):
@@ -140,6 +153,8 @@ class Watch:
             lives = execution.status == "RUNNING" and not execution.redrives
             if execution.id == before["owner"] != after["owner"] and lives:
                 self._blame(f"run {run_id} was taken from {execution.name}, which is alive")
+        if after.get("redrafts", 0) > before.get("redrafts", 0):
+            return
         for pinned in ("plans", "sealed"):
             for stage, ref in before.get(pinned, {}).items():
                 if after.get(pinned, {}).get(stage) != ref:
@@ -165,7 +180,8 @@ class Watch:
             return
         message = token.message
         run, stage, shard = message["run_id"], message["stage"], message["shard"]["id"]
-        body = self.cloud.store.peek(f"{self.job}/runs/{run}/{stage}/ledger/{shard}.json")
+        ledger = f"{self.job}/runs/{run}/{stage}/{message['draft']}/ledger"
+        body = self.cloud.store.peek(f"{ledger}/{shard}.json")
         if body is None:
             self._blame(f"shard {shard} of stage {stage} was answered before it has an entry")
             return
@@ -217,12 +233,10 @@ class Watch:
             last = self.cloud.executions_of(run_id)[-1]
             self._blame(f"run {run_id} is not published: {last.status} {last.error}")
             return
-        manifest = self._json(f"{self.job}/runs/{run_id}/manifest.json")
+        manifest = self._json(f"{self.job}/published/{run_id}/manifest.json")
         self._check_visible(run_id, manifest)
         quarantined = frozenset(
-            (line["key"], line["offset"])
-            for file in manifest["quarantine"]
-            for line in map(json.loads, (self.cloud.store.peek(file["key"]) or b"").splitlines())
+            (line["key"], line["offset"]) for line in self._lines(manifest.get("quarantine"))
         )
         if quarantined != expected.quarantined:
             self._blame(f"{sorted(quarantined)} were quarantined")
@@ -253,7 +267,8 @@ class Watch:
         run = self._runs[run_id]
         if stage not in run["plans"]:
             return
-        prefix = f"{self.job}/runs/{run_id}/{stage}/ledger/"
+        draft = run["plans"][stage]["draft"]
+        prefix = f"{self.job}/runs/{run_id}/{stage}/{draft}/ledger/"
         unseen = set(self.cloud.store.keys(prefix))
         waiting = [str(root) for root in range(run["plans"][stage]["shards"])]
         while waiting:
@@ -268,6 +283,15 @@ class Watch:
             yield entry
         for key in sorted(unseen):
             self._blame(f"{key} is the entry of no shard")
+
+    def _lines(self, file: Json | None) -> list[Json]:
+        """The lines of a file that a manifest names, which must be what it says."""
+        if file is None:
+            return []
+        body = self.cloud.store.peek(file["key"]) or b""
+        if (len(body), sha256(body)) != (file["size"], file["sha256"]):
+            self._blame(f"a manifest names {file['key']}, missing or different")
+        return [json.loads(line) for line in body.splitlines()]
 
     def _json(self, key: str) -> Json:
         body = self.cloud.store.peek(key)

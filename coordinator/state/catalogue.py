@@ -1,0 +1,124 @@
+"""What is published: the manifests of a job's runs, and the pointer to the newest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from coordinator.errors import AlreadyExists, Changed, KeyMissing, LedgerBroken, OutcomeUnknown
+from coordinator.keys import JobKeys, RunKeys
+from coordinator.model import Manifest, Pointer
+from coordinator.store.ports import Got, Store
+
+_POINTER_TRIES = 20
+
+
+def read_manifest(store: Store, keys: RunKeys) -> Manifest:
+    """The manifest of a published run.
+
+    Raises:
+        KeyMissing: it has none.
+        LedgerBroken: it can't be read.
+    """
+    return Manifest.decode(store.get(keys.manifest).body, where=store.url(keys.manifest))
+
+
+def manifests(store: Store, job: str) -> Iterator[Manifest]:
+    """The manifests of all published runs of a job, in order of run ids."""
+    keys = JobKeys(job)
+    for run_id in store_folders(store, keys.published):
+        try:
+            yield read_manifest(store, keys.run(run_id))
+        except KeyMissing:
+            continue  # its publishing has not come that far
+
+
+def store_folders(store: Store, prefix: str) -> Iterator[str]:
+    """The names of the folders below a prefix, in order, without reading what lies in them."""
+    after = ""
+    while (first := next(iter(store.list(prefix, after=after)), None)) is not None:
+        name = first.key.removeprefix(prefix).split("/", 1)[0]
+        yield name
+        after = f"{prefix}{name}0"  # "0" sorts just behind "/"
+
+
+def pointer_to(keys: RunKeys, manifest: Manifest) -> Pointer:
+    """What points at a published run."""
+    return Pointer(
+        job=manifest.job,
+        run_id=manifest.run_id,
+        logical_time=manifest.logical_time,
+        manifest=keys.manifest,
+        results=manifest.results_prefix,
+    )
+
+
+def read_pointer(store: Store, job: str, source_key: str | None = None) -> Pointer | None:
+    """Where the newest result is; None where nothing has been published.
+
+    Raises:
+        LedgerBroken: the pointer can't be read; the next run that is published mends it.
+    """
+    key = JobKeys(job).latest(source_key)
+    try:
+        return Pointer.decode(store.get(key).body, where=store.url(key))
+    except KeyMissing:
+        return None
+
+
+def points_at(store: Store, manifest: Manifest) -> bool:
+    """Whether the pointer stands on a published run."""
+    pointer = read_pointer(store, manifest.job, manifest.source_key)
+    return pointer is not None and pointer.run_id == manifest.run_id
+
+
+def move_pointer(store: Store, keys: RunKeys, manifest: Manifest) -> bool:
+    """Move the pointer forward, never back; False where a newer run's stands. A pointer that can't
+    be read is written anew, to the newest run that is published.
+
+    Raises:
+        Changed: others were faster every time.
+    """
+    key = keys.latest(manifest.source_key)
+    own = pointer_to(keys, manifest)
+    for _ in range(_POINTER_TRIES):
+        got = _get(store, key)
+        wanted = own
+        if got is not None:
+            try:
+                standing = Pointer.decode(got.body, where=store.url(key))
+            except LedgerBroken:
+                wanted = max(_published(store, manifest, own), key=_order)
+            else:
+                if standing == own:
+                    return True
+                if _order(standing) > _order(own):
+                    return False
+        try:
+            if got is None:
+                store.create(key, wanted.encode())
+            else:
+                store.replace(key, wanted.encode(), got.tag)
+        except (AlreadyExists, Changed, OutcomeUnknown):
+            continue
+        return wanted == own
+    raise Changed(f"{store.url(key)} kept changing; try again.")
+
+
+def _published(store: Store, manifest: Manifest, own: Pointer) -> Iterator[Pointer]:
+    """What could be pointed at, by the manifests that there are."""
+    yield own
+    keys = JobKeys(manifest.job)
+    for other in manifests(store, manifest.job):
+        if other.source_key == manifest.source_key:
+            yield pointer_to(keys.run(other.run_id), other)
+
+
+def _order(pointer: Pointer) -> tuple[float, str]:
+    return pointer.logical_time, pointer.run_id
+
+
+def _get(store: Store, key: str) -> Got | None:
+    try:
+        return store.get(key)
+    except KeyMissing:
+        return None

@@ -1,0 +1,395 @@
+"""What goes wrong with reading is nobody's record: no map can pass over it."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from coordinator.errors import (
+    FanfoldError,
+    InputChanged,
+    MapFailed,
+    RetryableError,
+    RunCancelled,
+    StoreUnavailable,
+)
+from coordinator.formats.base import Batch
+from coordinator.formats.lines import Lines
+from coordinator.formats.objects import Object, ObjectReader, Objects
+from coordinator.job import Job
+from coordinator.limits import Limits
+from coordinator.model import Pinned, Slice
+from coordinator.steps.map import Context, MapShard
+from coordinator.steps.workplace import UNHURRIED, Guard
+from coordinator.store.memory import MemoryInputs
+from coordinator.store.ports import Readable
+from tests.support import World, pin
+
+FORMS = ["map", "map_batch", "map_shard"]
+
+
+class Changing(MemoryInputs):
+    """Objects of which one changes when it is read, at a moment of the test's choice.
+
+    `opened` and `closed` count streams; `fault` is raised in place of a read.
+    """
+
+    def __init__(self, names: str = "abc", *, when: str = "never", fault: str = "") -> None:
+        self.bodies = {name: name.encode() * 100 for name in names}
+        super().__init__(self.bodies)
+        self.when = when
+        self.fault = fault
+        self.opened = self.closed = 0
+
+    def open(self, pinned: Pinned, start: int, stop: int) -> Readable:
+        if self.when == "open":
+            self._change(pinned.key)
+        stream = super().open(pinned, start, stop)
+        self.opened += 1
+        return _Stream(self, stream, pinned.key)
+
+    def _change(self, key: str) -> None:
+        if key == "b":
+            self.bodies[key] = b"changed"
+
+
+class _Stream:
+    def __init__(self, inputs: Changing, stream: Readable, key: str) -> None:
+        self.inputs = inputs
+        self.stream = stream
+        self.key = key
+        self.closed = False
+
+    def read(self, size: int = -1, /) -> bytes:
+        if self.inputs.fault and self.key == "b":
+            raise StoreUnavailable(self.inputs.fault)
+        if self.inputs.when == "read":
+            self.inputs._change(self.key)
+        return self.stream.read(size)
+
+    def close(self) -> None:
+        self.inputs.closed += not self.closed
+        self.closed = True
+        self.stream.close()
+
+
+class Kept:
+    """An outlet that keeps what it takes."""
+
+    def __init__(self) -> None:
+        self.outputs: list[Any] = []
+
+    def take(self, outputs: Any, /) -> None:
+        self.outputs += list(outputs)
+
+    def settle(self) -> list[tuple[int, Exception]]:
+        return []
+
+
+def job_of(form: str, look: Callable[[Object], Any]) -> Job:
+    """A map of each form that looks at every object."""
+    job = Job("job", Objects(), limits=Limits(tolerated=1000))
+    if form == "map":
+        job.map(lambda found: [look(found)])
+    elif form == "map_batch":
+        job.map_batch(size=2)(lambda found: [look(one) for one in found])
+    else:
+        job.map_shard(lambda found: (look(one) for one in found))
+    return job
+
+
+def shard_over(
+    job: Job, inputs: MemoryInputs, *, guard: Guard = UNHURRIED, refused: list[str] | None = None
+) -> MapShard:
+    """A shard of all the objects."""
+    slices = [Slice.whole(pin(inputs, key)) for key in sorted(inputs.objects)]
+    said = [] if refused is None else refused
+    return MapShard(
+        job,
+        job.source.reader(inputs, 1000),
+        slices,
+        outlet=Kept(),
+        refuse=lambda key, offset, number, reason: said.append(f"{key}: {reason}"),
+        guard=guard,
+        context=lambda key, offset: Context("job", "run", "0", key, offset),
+    )
+
+
+# ------------------------------------------------------------------------------------------------
+# Streams of objects
+# ------------------------------------------------------------------------------------------------
+
+
+def leave_open(found: Object) -> str:
+    stream = found.open()
+    left_open.append(stream)
+    return stream.read(10).decode()
+
+
+def let_go(found: Object) -> str:
+    return found.open().read(10).decode()
+
+
+def swallow(found: Object) -> str:
+    try:
+        return found.read().decode()
+    except BaseException:  # noqa: BLE001
+        return "?"
+
+
+def make_it_its_own(found: Object) -> str:
+    try:
+        return found.read().decode()
+    except InputChanged as error:
+        raise KeyError("no such thing") from error
+
+
+def make_it_another_of_the_tree(found: Object) -> str:
+    try:
+        return found.read().decode()
+    except InputChanged as error:
+        raise RetryableError("again") from error
+
+
+left_open: list[Readable] = []
+LOOKS = [leave_open, let_go, swallow, make_it_its_own, make_it_another_of_the_tree]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_open() -> Iterator[None]:
+    left_open.clear()
+    yield
+    left_open.clear()
+
+
+@pytest.mark.parametrize("when", ["open", "read"])
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("form", FORMS)
+def test_an_object_that_changed_is_an_error_whatever_the_map_does(
+    form: str, look: Callable[[Object], str], when: str
+) -> None:
+    inputs = Changing(when=when)
+    shard = shard_over(job_of(form, look), inputs)
+
+    with pytest.raises(InputChanged, match="b was changed under the run"):
+        shard.run()
+    gc.collect()
+    assert inputs.closed == inputs.opened
+
+
+@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("form", FORMS)
+def test_an_object_that_did_not_change_is_read_whatever_the_map_does(
+    form: str, look: Callable[[Object], str]
+) -> None:
+    inputs = Changing()
+    shard = shard_over(job_of(form, look), inputs)
+
+    shard.run()
+
+    assert [output[0] for output in shard.outlet.outputs] == ["a", "b", "c"]  # type: ignore[attr-defined]
+    assert (shard.records_in, shard.quarantined) == (3, 0)
+    assert (inputs.opened, inputs.closed) == (3, 3)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_may_pass_is_tried_again_though_the_map_caught_it(form: str) -> None:
+    world = World(job_of(form, swallow), {})
+    world.inputs = Changing(fault="down")
+    world.bodies = world.inputs.bodies
+
+    with pytest.raises(FanfoldError, match="down"):
+        world.run()
+    world.inputs.fault = ""
+    assert world.run().manifest.stages["map"].mapped == 3
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_change_is_found_before_the_record_counts(form: str) -> None:
+    inputs = Changing("ab", when="read")
+    refused: list[str] = []
+    job = job_of(form, make_it_its_own)
+    if form == "map_batch":
+        job.batch_size = 1
+    shard = shard_over(job, inputs, refused=refused)
+
+    with pytest.raises(InputChanged):
+        shard.run()
+    assert refused == []
+    assert shard.records_in == 1
+
+
+def test_streams_are_closed_record_by_record_and_a_closed_one_is_not_read() -> None:
+    inputs = Changing()
+    states: list[tuple[int, int]] = []
+
+    def look(found: Object) -> str:
+        states.append((inputs.opened, inputs.closed))
+        for stream in left_open:
+            with pytest.raises(ValueError, match="closed"):
+                stream.read(1)
+        return leave_open(found)
+
+    shard_over(job_of("map", look), inputs).run()
+
+    assert states == [(0, 0), (1, 1), (2, 2)]
+
+
+def test_a_stream_that_the_map_lets_go_of_is_closed_at_once() -> None:
+    inputs = Changing("abcdefghij")
+    seen: list[int] = []
+
+    def look(found: Object) -> str:
+        seen.append(inputs.opened - inputs.closed)
+        return let_go(found)
+
+    shard_over(job_of("map_shard", look), inputs).run()
+
+    assert max(seen) == 0
+
+
+def test_objects_may_be_read_side_by_side() -> None:
+    job = Job("job", Objects())
+    job.map_shard(lambda found: [bytes(map(_first, [one.open() for one in list(found)]))])
+    shard = shard_over(job, Changing())
+
+    shard.run()
+
+    assert shard.outlet.outputs == [b"abc"]  # type: ignore[attr-defined]
+
+
+def _first(stream: Readable) -> int:
+    return stream.read(1)[0]
+
+
+def test_of_several_troubles_the_first_is_raised_and_then_forgotten() -> None:
+    inputs = Changing(fault="down")
+    reader = Objects().reader(inputs, 1000)
+    batches = [batch for key in "bc" for batch in reader.batches(Slice.whole(pin(inputs, key)))]
+    with suppress(StoreUnavailable):
+        batches[0].records[0].read()
+    left = batches[1].records[0].open()
+    inputs.bodies["c"] = b"changed"
+
+    with pytest.raises(StoreUnavailable):
+        reader.settle()
+    reader.settle()
+    assert isinstance(reader, ObjectReader)
+    left.close()
+
+
+# ------------------------------------------------------------------------------------------------
+# The supply of a map of whole shards
+# ------------------------------------------------------------------------------------------------
+
+
+class Cancelled:
+    """A guard of a shard that nobody wants any more, from the third record on."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def tripped(self) -> bool:
+        self.asked += 1
+        if self.asked > 2:
+            raise RunCancelled("The run was cancelled.")
+        return False
+
+
+class Killed(BaseException):
+    """The worker process is to end."""
+
+
+def take_what_comes(records: Iterator[Any]) -> Iterator[Any]:
+    try:
+        yield from records
+    except BaseException:  # noqa: BLE001
+        return
+
+
+def make_it_a_key_error(records: Iterator[Any]) -> Iterator[Any]:
+    try:
+        yield from records
+    except Exception as error:
+        raise KeyError("no such thing") from error
+
+
+def ask_again(records: Iterator[Any]) -> Iterator[Any]:
+    for _ in range(9):
+        with suppress(Exception, Killed):
+            yield from records
+
+
+SHARD_MAPS = [take_what_comes, make_it_a_key_error, ask_again]
+
+
+def lines_job(function: Callable[[Iterator[Any]], Iterator[Any]]) -> Job:
+    job = Job("job", Lines(), limits=Limits(tolerated=1000))
+    job.map_shard(function, splittable=True)
+    return job
+
+
+@pytest.mark.parametrize("function", SHARD_MAPS)
+def test_an_input_that_changes_while_a_shard_is_mapped_stops_the_run(
+    function: Callable[[Iterator[Any]], Iterator[Any]],
+) -> None:
+    inputs = MemoryInputs(bodies := {"a": b"one\n", "b": b"two\n"})
+
+    def change(records: Iterator[Any]) -> Iterator[Any]:
+        for output in function(records):
+            bodies["b"] = b"changed\n"
+            yield output
+
+    with pytest.raises(InputChanged, match="b was changed under the run"):
+        shard_over(lines_job(change), inputs).run()
+
+
+@pytest.mark.parametrize("function", SHARD_MAPS)
+def test_a_shard_that_nobody_wants_any_more_ends_as_that(
+    function: Callable[[Iterator[Any]], Iterator[Any]],
+) -> None:
+    shard = shard_over(lines_job(function), MemoryInputs({"a": b"1\n2\n3\n4\n"}), guard=Cancelled())
+
+    with pytest.raises(RunCancelled):
+        shard.run()
+
+
+@pytest.mark.parametrize("function", SHARD_MAPS)
+def test_the_end_of_a_worker_in_the_midst_of_reading_is_its_end(
+    function: Callable[[Iterator[Any]], Iterator[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard = shard_over(lines_job(function), MemoryInputs({"a": b"1\n2\n"}))
+
+    def die(batch: Batch, refusals: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr(shard, "_account", die)
+
+    with pytest.raises(Killed):
+        shard.run()
+
+
+def test_a_map_that_closes_its_supply_has_not_read_it() -> None:
+    def first_only(records: Any) -> Iterator[Any]:
+        yield next(records)
+        records.close()
+
+    shard = shard_over(lines_job(first_only), MemoryInputs({"a": b"1\n2\n3\n"}))
+
+    with pytest.raises(MapFailed, match="before it had read all"):
+        shard.run()
+
+
+def test_a_map_that_drops_the_last_record_has_read_all() -> None:
+    shard = shard_over(
+        lines_job(lambda records: iter([sum(1 for _ in records)])),
+        MemoryInputs({"a": b"1\n2\n3\n"}),
+    )
+
+    shard.run()
+
+    assert shard.outlet.outputs == [3]  # type: ignore[attr-defined]

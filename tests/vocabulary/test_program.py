@@ -1,0 +1,129 @@
+"""The version of a job's code changes with everything that the code consists of."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from coordinator.errors import CodeChanged, JobInvalid
+from coordinator.loading import load_job
+from coordinator.program import program_of
+
+JOB = """
+import json
+from coordinator import Job, Lines
+import helper
+job = Job(name="a", source=Lines(), data=("rates.json", "tables"), requirements=["pydantic"])
+@job.map
+def lines(line):
+    import lazy
+    from package.inner import deep
+    yield line
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    files = {
+        "mine.py": JOB,
+        "helper.py": "import second\n",
+        "second.py": "X = 1\n",
+        "lazy.py": "Y = 1\n",
+        "package/__init__.py": "",
+        "package/inner.py": "def deep(): ...\n",
+        "package/words.txt": "a b",
+        "rates.json": "{}",
+        "tables/one.csv": "1",
+        "unrelated.py": "Z = 1\n",
+    }
+    for name, body in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(body)
+    return tmp_path
+
+
+def version(folder: Path) -> str:
+    return load_job(str(folder / "mine.py")).program.version
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mine.py",
+        "helper.py",
+        "second.py",
+        "lazy.py",
+        "package/inner.py",
+        "package/words.txt",
+        "rates.json",
+        "tables/one.csv",
+    ],
+)
+def test_every_file_of_a_job_is_part_of_its_version(folder: Path, name: str) -> None:
+    before = version(folder)
+    path = folder / name
+    path.write_bytes(path.read_bytes() + b"\n\n")
+
+    assert version(folder) != before
+
+
+def test_a_file_that_the_job_does_not_use_is_not(folder: Path) -> None:
+    before = version(folder)
+    (folder / "unrelated.py").write_text("Z = 2\n")
+
+    assert version(folder) == before
+
+
+def test_the_same_code_elsewhere_is_the_same_version(folder: Path, tmp_path: Path) -> None:
+    before = version(folder)
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
+        target = moved / path.relative_to(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+
+    assert version(moved) == before
+
+
+def test_requirements_are_part_of_it(folder: Path) -> None:
+    module = folder / "mine.py"
+
+    assert program_of(module).version != program_of(module, (), ["pydantic"]).version
+
+
+def test_a_file_that_is_edited_under_a_running_job_is_noticed_though_its_mtime_is_restored(
+    folder: Path,
+) -> None:
+    program = load_job(str(folder / "mine.py")).program
+    program.check()
+    path = folder / "second.py"
+    times = path.stat()
+    path.write_text("X = 2\n")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+    with pytest.raises(CodeChanged, match=r"second\.py was changed while the job was running"):
+        program.check()
+
+
+def test_the_module_that_is_run_is_the_one_that_was_read(folder: Path) -> None:
+    """Not one of a cache that looks as new: same size, same time."""
+    path = folder / "mine.py"
+    times = path.stat()
+    load_job(str(path))
+    path.write_text(JOB.replace('name="a"', 'name="b"'))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+    assert load_job(str(path)).job.name == "b"
+
+
+@pytest.mark.parametrize("name", ["missing.json", "../outside.json"])
+def test_data_that_is_not_there_or_lies_outside_is_refused(folder: Path, name: str) -> None:
+    (folder.parent / "outside.json").write_text("{}")
+    path = folder / "mine.py"
+    path.write_text(JOB.replace("rates.json", name))
+
+    with pytest.raises(JobInvalid, match=r"names .* as data"):
+        load_job(str(path))
