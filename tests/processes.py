@@ -158,13 +158,13 @@ class Room:
         return (self.output / job / "results" / run_id / f"{job}.jsonl").read_bytes()
 
     def entries(self, stage: str = "map", run_id: str = "r1", job: str = "gated") -> set[str]:
-        folder = self.output / job / "runs" / run_id / stage / "ledger"
-        return {path.stem for path in folder.glob("*.json")} if folder.exists() else set()
+        folder = self.output / job / "runs" / run_id / stage
+        return {path.stem for path in folder.glob("*/ledger/*.json")}
 
     def versions(self, run_id: str = "r1", job: str = "gated") -> dict[str, tuple[int, int]]:
         """Every entry of a run, with what changes when a file is written anew."""
         root = self.output / job / "runs" / run_id
-        found = sorted(root.glob("*/ledger/*.json"))
+        found = sorted(root.glob("*/*/ledger/*.json"))
         return {
             str(path.relative_to(root)): (path.stat().st_mtime_ns, path.stat().st_ino)
             for path in found

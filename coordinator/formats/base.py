@@ -9,11 +9,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from typing import IO, Any, ClassVar
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass as declaration
 
 from coordinator.model import Pinned, Slice
@@ -40,7 +40,7 @@ class Format:
 
     def describe(self) -> dict[str, Any]:
         """The format as JSON, for `run.json`; a record model is the user's own and left out."""
-        options = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        options = {item.name: getattr(self, item.name) for item in fields(self)}
         options.pop("model", None)
         return {"kind": self.kind, **dict(sorted(options.items()))}
 
@@ -89,8 +89,8 @@ class Source(Format):
 class Sink(Format):
     """A format that output records are written in.
 
-    The wrong type of a record is `OutputInvalid`: the code is at fault. A value that has no
-    encoding (NaN, a lone surrogate) is a ValueError: the record is at fault, and quarantined.
+    What it can't take (another type of record, NaN, a lone surrogate) is `Unencodable`, and the
+    record that yields it is quarantined.
     """
 
     extension: ClassVar[str] = ""
@@ -100,8 +100,7 @@ class Sink(Format):
         """The function that encodes one output record, line end included.
 
         Raises (when called):
-            OutputInvalid: the record is of a type that the sink can't take.
-            ValueError: its value has no encoding.
+            Unencodable: the sink can't take the record, or something in it.
         """
         raise TypeError(f"{self.kind} is no sink.")
 
@@ -242,13 +241,3 @@ def places(batch: Batch, refusals: Iterable[tuple[int, str]]) -> Iterator[tuple[
 def too_long(record_bytes: int) -> str:
     """Why a record is refused that is longer than it may be."""
     return f"longer than record_bytes ({record_bytes})"
-
-
-def invalid(error: ValueError) -> str:
-    """Why a record is refused, without its contents."""
-    if isinstance(error, ValidationError):
-        found = error.errors(include_url=False, include_context=False, include_input=False)
-        return "; ".join(
-            f"{'.'.join(map(str, item['loc'])) or 'record'}: {item['msg']}" for item in found[:5]
-        )
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -49,7 +49,7 @@ class Csv(LinewiseSource, Sink):
     As a source, records are instances of the model, or dicts of strings without one. An empty
     cell is left out where the model's field has a default. All objects share one header;
     `columns` names the columns of files that have none. A text with `multiline=False` promises
-    that no cell holds a newline, and can then be split by bytes.
+    that no cell holds a newline, and can then be split by bytes; a sink with it refuses one.
 
     As a sink, the columns are those of `columns` or of the model; a row with a character that
     `encoding` lacks is refused.
@@ -167,6 +167,8 @@ class CsvLineReader(LinewiseReader):
     def _batch(self, piece: Slice, block: Block) -> Batch:
         if block.passed is not None and block.passed.open:
             raise _contradicted(piece.key, block.offset)
+        if block.offset == 0 and block.data is None and block.length >= 0 and self.table.has_header:
+            self.table.check_header(too_long(self.record_bytes), piece.key)
         return super()._batch(piece, block)
 
     def _row(self, batch: Batch, line: bytes, unit: int) -> list[str]:
@@ -283,6 +285,9 @@ def read_header(reader: LinewiseReader, source: Csv, pinned: Pinned) -> tuple[st
     try:
         row = next(csv.reader(lines, delimiter=source.delimiter, strict=True), [])
         "".join(row).encode()
+        read = text[: lines.tell()].removesuffix("\n").encode(source.encoding, "surrogateescape")
+        if len(read) > reader.record_bytes:
+            row = []
     except (UnicodeEncodeError, csv.Error):
         row = []
     if not row or len(set(row)) != len(row):
@@ -296,10 +301,11 @@ def read_header(reader: LinewiseReader, source: Csv, pinned: Pinned) -> tuple[st
 def _encoder(sink: Csv) -> Encode:
     columns = sink.sink_columns()
     known = frozenset(columns)
+    one_line = not sink.multiline
 
     def encode(record: object) -> bytes:
         if isinstance(record, BaseModel):
-            record = record.model_dump(mode="json")
+            record = record.model_dump(mode="json", by_alias=False)
         if isinstance(record, Mapping):
             if unknown := [name for name in record if name not in known]:
                 raise Unencodable(
@@ -319,7 +325,10 @@ def _encoder(sink: Csv) -> Encode:
             )
         if not _CELLS.issuperset(map(type, cells)):
             cells = [_cell(cell) for cell in cells]
-        return _encode_row(cells, sink.delimiter, sink.encoding)
+        row = _encode_row(cells, sink.delimiter, sink.encoding)
+        if one_line and b"\n" in row[:-1]:
+            raise Unencodable("a cell of a Csv sink with multiline=False holds a newline")
+        return row
 
     return encode
 

@@ -17,16 +17,23 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import from_json
 
 from coordinator.errors import Unencodable
-from coordinator.formats.base import STRICT, Batch, Encode, Sink, invalid, too_long
+from coordinator.formats.base import STRICT, Batch, Encode, Sink, too_long
 from coordinator.formats.linewise import LinewiseReader, LinewiseSource, raw_lines
+from coordinator.formats.models import Refusals
 from coordinator.store.ports import Inputs
 
 DIGITS = 4300  # of an integer: those who read JSON, Python too, refuse more
+LEVELS = 190  # of arrays and objects: fewer than any reader's own limit
+_TEXT = frozenset({str})
+_FLAT = frozenset({str, int, float, bool, type(None)})
 
 
 @dataclass(frozen=True, config=STRICT)
 class JsonLines(LinewiseSource, Sink):
-    """Source and sink: one JSON value a line, UTF-8. With a model, records are its instances."""
+    """Source and sink: one JSON value a line, UTF-8. With a model, records are its instances.
+
+    Models are written by the names of their fields, or as their `serialize_by_alias` says.
+    """
 
     model: type[BaseModel] | None = None
     glob: str = "*"
@@ -55,10 +62,9 @@ class JsonReader(LinewiseReader):
         super().__init__(source, inputs, record_bytes)
         model = source.model
         self.parse: Callable[[bytes], Any] = (
-            model.__pydantic_validator__.validate_json
-            if model is not None
-            else lambda line: from_json(line, allow_inf_nan=False)
+            model.__pydantic_validator__.validate_json if model is not None else _plain_json
         )
+        self.refusals = Refusals(model)
 
     def decode(self, batch: Batch, data: bytes, *, first: bool) -> None:
         lines = raw_lines(data, first=first)
@@ -66,20 +72,28 @@ class JsonReader(LinewiseReader):
         parse, records = self.parse, batch.records
         append = records.append
         long = self.may_be_too_long(lines, data)
+        # Pydantic takes NaN and the infinities, which are no JSON.
+        doubtful = b"NaN" in data or b"Infinity" in data
         index: list[int] = []
         for unit, line in enumerate(lines):
             try:
                 if long and len(line) > self.record_bytes:
                     raise ValueError(too_long(self.record_bytes))
+                if doubtful:
+                    _plain_json(line)
                 append(parse(line))
                 index.append(unit)
             except ValueError as error:
                 if not line.strip():
                     batch.blank.append(unit)
                 else:
-                    batch.refused.append((unit, invalid(error)))
+                    batch.refused.append((unit, self.refusals.reason(error)))
         if len(records) != len(lines):
             batch.index = index
+
+
+def _plain_json(line: bytes) -> Any:
+    return from_json(line, allow_inf_nan=False)
 
 
 def _plain(value: object) -> object:
@@ -134,10 +148,14 @@ def encode_json(value: object) -> bytes:
 
     Raises:
         Unencodable: it holds what JSON can't take: a set, NaN, a lone surrogate, a cycle, an
-            integer of more digits than Python reads.
+            integer of more digits than Python reads, more levels than readers take, keys that
+            are one in JSON.
     """
     try:
-        return _COMPACT(value).encode()
+        body = _COMPACT(value).encode()
+        _refuse_depth(body)
+        _refuse_keys_made_equal(value)
+        return body
     except Unencodable:
         raise
     except UnicodeEncodeError:
@@ -146,6 +164,28 @@ def encode_json(value: object) -> bytes:
         raise Unencodable("An output that is nested this deeply can't be written.") from None
     except (TypeError, ValueError) as error:
         raise Unencodable(f"An output can't be written as JSON: {error}.") from error
+
+
+def _refuse_keys_made_equal(value: object) -> None:
+    """Refuse a dict in which JSON would have a key twice, such as 1 and "1". There are no cycles:
+    the value has been encoded."""
+    waiting = [value]
+    for found in waiting:
+        if isinstance(found, dict):
+            if not _TEXT.issuperset(map(type, found)):
+                names = [each if isinstance(each, str) else _COMPACT(each) for each in found]
+                if len(set(names)) != len(names):
+                    raise Unencodable("A dict has two keys that are one in JSON, as 1 and '1'.")
+            if not _FLAT.issuperset(map(type, found.values())):
+                waiting += found.values()
+        elif isinstance(found, (list, tuple)) and not _FLAT.issuperset(map(type, found)):
+            waiting += found
+
+
+def _refuse_depth(body: bytes) -> None:
+    """Refuse what has more levels than those who read JSON take."""
+    if body.count(b"[") + body.count(b"{") > LEVELS:
+        from_json(body)
 
 
 def encode_json_line(record: object) -> bytes:
@@ -180,6 +220,7 @@ def encode_model(record: BaseModel) -> bytes:
                 encode_json(record.model_dump(mode="json"))
         if record.model_config.get("ser_json_inf_nan") == "constants":
             from_json(body, allow_inf_nan=False)
+        _refuse_depth(body)
     except Unencodable:
         raise
     except ValueError as error:

@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import from_json
 
 from coordinator.errors import FanfoldError, OutputInvalid, Unencodable
-from coordinator.formats.base import STRICT, Batch, Encode, Reader, Sink, Source
+from coordinator.formats.base import STRICT, Batch, Encode, Reader, Sink, Source, within
 from coordinator.formats.jsonlines import encode_json
 from coordinator.keys import check_result_name
 from coordinator.limits import MIB
@@ -99,7 +99,8 @@ class ObjectReader(Reader):
     def batches(self, piece: Slice) -> Generator[Batch, None, None]:
         pinned = piece.pinned
         record = Object(pinned.key, pinned.size, lambda: self._open(pinned))
-        yield Batch(piece, [record], 1, lambda: (0,), piece.size)
+        batch = Batch(piece, [record], 1, lambda: (0,), piece.size)
+        yield within(batch, piece) if piece.unit == "records" else batch
 
     def settle(self) -> None:
         """Close what the job left open, which tells whether it was as pinned to the end."""

@@ -7,7 +7,8 @@ from typing import Any, cast
 from pydantic import BaseModel
 
 from coordinator.errors import SourceContradicted
-from coordinator.formats.base import Batch, invalid
+from coordinator.formats.base import Batch
+from coordinator.formats.models import Refusals, read_names
 from coordinator.formats.rows import misfit
 
 
@@ -28,7 +29,12 @@ class Table:
         self.has_header = columns is None
         self.columns = columns or header
         self.validate = model.__pydantic_validator__.validate_python if model is not None else None
-        self.optional = optional_names(model)
+        self.optional = (
+            ()
+            if model is None
+            else tuple(name for name, required in read_names(model) if not required)
+        )
+        self.refusals = Refusals(model)
 
     def check_header(self, row: list[str] | str, key: str) -> tuple[str, ...]:
         """Hold an object's header against the plan's; the first one read sets it. Gives it.
@@ -71,15 +77,7 @@ class Table:
             try:
                 record = self.validate(record)
             except ValueError as error:
-                batch.refused.append((unit, invalid(error)))
+                batch.refused.append((unit, self.refusals.reason(error)))
                 return
         batch.records.append(record)
         cast("list[int]", batch.index).append(unit)
-
-
-def optional_names(model: type[BaseModel] | None) -> tuple[str, ...]:
-    """The column names for which a model has a default."""
-    if model is None:
-        return ()
-    fields = model.model_fields.items()
-    return tuple(field.alias or name for name, field in fields if not field.is_required())

@@ -144,13 +144,15 @@ class ProcessCrew:
         while wave.ready and len(hand.held) + len(deliveries) < depth:
             deliveries.append(wave.ready.popleft())
         if deliveries:
-            self._send(hand, deliveries, now)
+            self._send(hand, deliveries, wave, now)
 
-    def _send(self, hand: Hand, deliveries: list[Delivery], now: float) -> None:
+    def _send(self, hand: Hand, deliveries: list[Delivery], wave: WaveQueue, now: float) -> None:
         if not hand.held:
             hand.begin_next(now)
-        hand.held.extend(deliveries)
-        hand.write(b"".join(each.encode() + b"\n" for each in deliveries))
+        if hand.write(b"".join(each.encode() + b"\n" for each in deliveries)):
+            hand.held.extend(deliveries)
+        else:
+            wave.ready.extendleft(reversed(deliveries))
 
     def _listen(self, hand: Hand, wave: WaveQueue) -> None:
         lines = hand.read()
@@ -165,7 +167,6 @@ class ProcessCrew:
         for line in lines:
             delivery = hand.held.popleft()
             hand.begin_next(now)
-            hand.answers += 1
             self._futile_starts = 0
             if wave.wants(delivery):
                 self._take(line, delivery, wave, now)
@@ -235,7 +236,9 @@ class ProcessCrew:
                 hand.hurry()
                 return
             if wave.double(delivery):
-                self._send(idle, [delivery], now)
+                self._send(idle, [delivery], wave, now)
+                behind = list(hand.held)[1:]
+                wave.ready.extend(each for each in behind if wave.wants(each) and wave.double(each))
                 return
 
     def _is_straggling(self, hand: Hand, wave: WaveQueue, now: float) -> bool:
@@ -263,10 +266,10 @@ class ProcessCrew:
         self._selector.unregister(hand.answers_fd)
         self._hands.remove(hand)
         hand.close_pipes()
-        if not hand.answers:
+        if not hand.ready:
             self._futile_starts += 1
             if self._futile_starts >= FUTILE_STARTS * self.receives:
-                raise AttemptFailed(f"Workers keep ending before they answer anything ({end}).")
+                raise AttemptFailed(f"Workers keep ending before they are ready for work ({end}).")
         if hand.held:
             suspect = hand.held.popleft()
             elsewhere = any(suspect in other.held for other in self._hands)

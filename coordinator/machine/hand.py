@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from coordinator.machine.worker import STAND_SIGNAL, Delivery, Setup
@@ -31,7 +31,6 @@ class Hand:
     answers_fd: int
     held: deque[Delivery] = field(default_factory=deque)
     unread: bytes = b""
-    answers: int = 0
     began: float = 0.0
     hurried: bool = False
     ready: bool = False
@@ -71,14 +70,13 @@ class Hand:
 
     # -- what passes between us ------------------------------------------------------------------
 
-    def write(self, body: bytes) -> None:
-        """Send lines. One that has died is noticed elsewhere."""
+    def write(self, body: bytes) -> bool:
+        """Send lines; False when not a byte of them can be sent, as it has died."""
         view = memoryview(body)
-        try:
+        with suppress(BrokenPipeError):  # of one that dies amid them is noticed elsewhere
             while view:
                 view = view[os.write(self.deliveries_fd, view) :]
-        except BrokenPipeError:
-            return
+        return len(view) < len(body)
 
     def read(self) -> list[bytes] | None:
         """The lines that it has sent, signs of progress left out; None when it has closed."""

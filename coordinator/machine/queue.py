@@ -63,7 +63,9 @@ class WaveQueue:
         return True
 
     def close(self, delivery: Delivery, *, seconds: float | None = None) -> None:
-        """A shard has its answer, or its last note."""
+        """A shard has its answer, or its last note; it counts once."""
+        if not self.wants(delivery):
+            return
         self._open.discard(delivery.message.shard.id)
         self.closed += 1
         if seconds is not None:

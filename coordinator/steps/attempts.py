@@ -225,9 +225,9 @@ def check_refusals(done: Done, limits: Limits) -> None:
     refused = done.receipt.quarantined
     if isinstance(limits.tolerated, int) and refused > limits.tolerated:
         raise ToleranceExceeded(
-            f"{refused} records were refused, and the job tolerates {limits.tolerated}. The first: "
-            f"{done.first_refusal}. Mend the job or the input, or raise `tolerated`, and take the run "
-            "up again."
+            f"{refused} {'record was' if refused == 1 else 'records were'} refused, and the job "
+            f"tolerates {limits.tolerated}. The first: {done.first_refusal.rstrip('.')}. Mend the "
+            "job or the input, or raise `tolerated`, and take the run up again."
         )
 
 

@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -139,7 +138,8 @@ def test_every_command_ends_as_the_page_says(shell: Shell) -> None:
     assert {arguments: ended.code for arguments, ended in found.items()} == expected
     assert [shell.call("new", "fresh").code for _ in range(2)] == [0, 2]
     for ended in found.values():
-        assert ended.code == 0 or ended.err.startswith(("fanfold: ", "copy r3: "))
+        said = ended.err.splitlines()
+        assert ended.code == 0 or any(line.startswith(("fanfold: ", "copy r3: ")) for line in said)
 
 
 def test_commands_of_a_deployment_end_as_the_page_says(shell: Shell) -> None:
@@ -538,9 +538,8 @@ def test_a_reader_that_has_gone_is_no_error_to_speak_of(shell: Shell) -> None:
 
 def test_a_run_that_can_not_be_read_does_not_keep_others_from_being_cleaned(shell: Shell) -> None:
     shell.write("a.txt")
-    assert shell.run("a.txt", "--run-id", "r2").code == 0
-    for run_id in ("r1", "r3"):
-        shutil.copytree(shell.folder / "out/copy/runs/r2", shell.folder / f"out/copy/runs/{run_id}")
+    for run_id in ("r1", "r2", "r3"):
+        assert shell.run("a.txt", "--run-id", run_id).code == 0
     (shell.folder / "out/copy/runs/r1/run.json").write_text("{")
     for path in (shell.folder / "out/copy/runs").rglob("*"):
         os.utime(path, (0, 0))

@@ -272,7 +272,12 @@ SOURCES = (
         wide=SALE,
         read=lambda body: list(map(_sale, json_values(body))),
         value=plain,
-        bad=(*BAD_JSON, b'{"kind": "", "amount": "secret"}\n', SALE(TOO_LONG) + b"\n"),
+        bad=(
+            *BAD_JSON,
+            b'{"kind": "", "amount": "secret"}\n',
+            b'{"kind": "secret", "amount": NaN}\n',
+            SALE(TOO_LONG) + b"\n",
+        ),
         blank=(b"\n", b"\r\n", b" \t\n"),
     ),
     _csv_room("Csv with a header", Csv(), CELL, CELL),
@@ -361,7 +366,7 @@ SINKS = (
         read=csv_rows(delimiter=";"),
         back=Csv(delimiter=";", multiline=False),
         wrong=NO_ROWS,
-        valueless=({"p": "\ud800"},),
+        valueless=({"p": "\ud800"}, {"p": "two\nlines"}),
         value=_cells,
     ),
     SinkRoom(

@@ -140,7 +140,7 @@ class TestCutting:
     ) -> None:
         body = data.draw(room.made())
         reader, pinned = opened(room.source, body.content)
-        everywhere = range(1, size_of(reader, pinned, body))
+        everywhere = range(1, size_of(reader, pinned, body) + 1)
 
         for cuts in ([], everywhere, *([place] for place in everywhere)):
             found = read(reader, cut_at(reader, pinned, cuts), room.value)

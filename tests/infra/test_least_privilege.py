@@ -96,10 +96,13 @@ def csv(*words: str) -> bytes:
 
 def let_everything_happen(cloud: Deployed) -> None:
     cloud.give({"a.csv": csv("to", "be"), "b.csv": csv("stumble"), "c.csv": csv("or")})
-    # a result is written twice by the SDK, so that its writer has to look whose it is
-    lost = cloud.faults.lose_response("s3.PutObject", match=key_contains("/results/"), nth=1)
+    # these are written twice by the SDK, so that their writer has to look whose they are
+    lost = [
+        cloud.faults.lose_response("s3.PutObject", match=key_contains(folder), nth=1)
+        for folder in ("/results/", "/published/")
+    ]
     assert cloud.run(cloud.scheduled_event("2026-11-21T03:00:00Z")).succeeded
-    assert lost.hits
+    assert all(each.hits for each in lost)
     uploads_start_runs(cloud)
     answers_are_sent_late(cloud)
     shards_fail_and_crash(cloud)

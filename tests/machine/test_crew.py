@@ -367,7 +367,7 @@ def test_workers_that_die_before_they_answer_anything_end_the_wave(
         site.work(crew)
 
     assert str(caught.value) == (
-        "Workers keep ending before they answer anything (ended with exit code 7)."
+        "Workers keep ending before they are ready for work (ended with exit code 7)."
     )
     assert site.tries("stillborn") == FUTILE_STARTS
 
@@ -807,3 +807,47 @@ def test_an_error_in_the_block_ends_the_workers_too(make_site: MakeSite) -> None
 
     assert len(workers) == 2
     assert not any(map(is_running, workers))
+
+
+# -- who helps, and what costs a receive -------------------------------------------------------------
+
+
+def test_messages_behind_a_straggler_are_done_by_idle_workers(
+    make_site: MakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crew_module, "BRIEF_SECONDS", NEVER_SECONDS)
+    site = make_site("slow wait:1", *"bcdefghijkl", form="map_shard")
+    site.gates.close("slow")
+
+    def play() -> Iterator[None]:
+        yield from until(lambda: site.reached("slow") and len(site.heard) == 9)
+        monkeypatch.setattr(crew_module, "STRAGGLER_SECONDS", 0.0)
+        yield from until(lambda: not site.unheard())
+
+    with site.crew(2, playing(play())) as crew:
+        site.work(crew)
+
+    assert site.outcomes() == answered(*(str(number) for number in range(12)))
+
+
+def test_a_message_that_never_reached_a_worker_costs_no_receive(make_site: MakeSite) -> None:
+    site = make_site("a wait:1", "b", attempts=1)
+    with site.crew() as crew:
+        site.work(crew, site.messages[:1])
+        worker = site.worker_at("a")
+        os.kill(worker, signal.SIGKILL)
+        wait_until(lambda: not is_running(worker))
+        site.work(crew, of_wave(site.messages[1:], 2))
+
+    assert site.outcomes() == answered("0", "1")
+
+
+def test_shards_that_kill_their_workers_end_no_run_whose_workers_can_start(
+    make_site: MakeSite,
+) -> None:
+    site = make_site("a kill:9", "b kill:9", "c kill:9", "good", attempts=1)
+
+    with site.crew() as crew:
+        site.work(crew)
+
+    assert site.outcomes() == answered("3") + Counter((each, "failed") for each in "012")

@@ -74,6 +74,7 @@ def test_lines_come_out_as_they_went_in(bodies: dict[str, bytes], shard_bytes: i
         .decode("latin-1")
         for key in sorted(bodies, key=str.encode)
         for number, line in enumerate(io.BytesIO(bodies[key]))
+        if bodies[key] != b"\xef\xbb\xbf"
     ]
     assert outcome.records() == expected
 
@@ -105,7 +106,7 @@ def test_every_json_line_is_in_the_result_or_in_quarantine(
     job = a_job(JsonLines(), lambda record: [[record]])
     outcome = same_for_any_cut(job, bodies, shard_bytes)
 
-    lines = sum(len(list(io.BytesIO(body))) for body in bodies.values())
+    lines = sum(len(list(io.BytesIO(body))) for body in bodies.values() if body != b"\xef\xbb\xbf")
     totals = outcome.manifest.stages["map"]
     assert totals.records_in == lines
     assert totals.mapped == len(outcome.records())
@@ -395,7 +396,9 @@ def test_a_run_fails_once_more_is_quarantined_than_is_tolerated(
     if ends_well:
         assert run_job(job, NUMBERS, shard_bytes=FINE).manifest.quarantined == 2
     else:
-        with pytest.raises(ToleranceExceeded, match=r"\d records were quarantined and the job"):
+        with pytest.raises(
+            ToleranceExceeded, match=r"\d records were (quarantined and|refused, and) the job"
+        ):
             run_job(job, NUMBERS, shard_bytes=FINE)
 
 
@@ -416,7 +419,7 @@ def test_a_run_that_tolerated_too_little_goes_on_when_more_is_tolerated() -> Non
     published = strict.run()
 
     assert published.manifest.quarantined == 1
-    assert len(mapped) == seen
+    assert mapped[seen:] == ["8", "9"]  # of the shard that refused too much, nothing was kept
 
 
 def test_a_broken_archive_counts_as_one_record() -> None:
@@ -457,8 +460,13 @@ def of_shards(function: Callable[[Any], Any]) -> Job:
     return job
 
 
+def with_none_tolerated(job: Job) -> Job:
+    job.limits = job.limits.model_copy(update={"tolerated": 0})
+    return job
+
+
 WRONG: dict[str, tuple[Job, str]] = {
-    "a set for JSON": (a_job(Lines(), lambda line: [{1}]), "OutputInvalid: A set can't be written"),
+    "a set for JSON": (a_job(Lines(), lambda line: [{1}]), "Unencodable: A set can't be written"),
     "a dict returned": (a_job(Lines(), lambda line: {"a": 1}), "OutputInvalid: map .* must yield"),
     "a str returned": (a_job(Lines(), lambda line: line), "OutputInvalid: map .* must yield"),
     "a number for Text": (a_job(Lines(), lambda line: [1], sink=Text()), "A Text sink takes str"),
@@ -475,17 +483,17 @@ WRONG: dict[str, tuple[Job, str]] = {
         r"'\.\./x' can't name a result",
     ),
     "no pair": (keyed(map=lambda line: [1]), r"must yield \(key, value\), not int"),
-    "a key of floats": (
-        keyed(map=lambda line: [(1.5, 1)]),
-        "A key must be a str, an int or a list",
-    ),
-    "a set as value": (keyed(map=lambda line: [("k", {1})]), "OutputInvalid"),
+    "no number as key": (keyed(map=lambda line: [(float("nan"), 1)]), "a key can.t be NaN"),
+    "a set as value": (keyed(map=lambda line: [("k", {1})]), "Unencodable: .* set"),
     "combine raises": (
         keyed(combine=lambda one, other: 1 // 0, reduce=lambda key, value: value),
         "ReduceFailed: combine raised ZeroDivisionError",
     ),
     "reduce raises": (keyed(reduce=lambda key, values: 1 // 0), "reduce of key 'k' raised ZeroDiv"),
-    "reduce gives a set": (keyed(reduce=lambda key, values: {1}), "OutputInvalid: A set"),
+    "reduce gives a set": (
+        keyed(reduce=lambda key, values: {1}),
+        "ReduceFailed: reduce of key 'k' gave what it may not: A set",
+    ),
     "map_shard raises": (
         of_shards(lambda records: [1 // 0]),
         "MapFailed: map_shard raised ZeroDiv",
@@ -500,11 +508,11 @@ WRONG: dict[str, tuple[Job, str]] = {
 @pytest.mark.parametrize("wrong", WRONG)
 def test_code_that_is_wrong_is_named_and_nothing_is_published(wrong: str) -> None:
     job, says = WRONG[wrong]
-    world = World(job, {"a": b"1\n2\n3\n"})
+    world = World(with_none_tolerated(job), {"a": b"1\n2\n3\n"})
 
-    with pytest.raises(ShardsFailed, match=says) as caught:
+    with pytest.raises((ShardsFailed, ToleranceExceeded), match=says) as caught:
         world.run()
-    assert "The same run id tries just these again" in str(caught.value)
+    assert "again" in str(caught.value)
     assert not world.store.exists(world.keys.manifest)
     assert not world.store.exists(world.keys.latest())
 
@@ -610,7 +618,7 @@ def test_no_input_and_no_map_are_said_before_anything_runs() -> None:
 def test_every_error_of_a_run_is_one_line() -> None:
     for job, _ in WRONG.values():
         with pytest.raises(FanfoldError) as caught:
-            run_job(job, {"a": b"1\n2\n"})
+            run_job(with_none_tolerated(job), {"a": b"1\n2\n"})
         assert "\n" not in str(caught.value)
 
 

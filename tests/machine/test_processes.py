@@ -112,8 +112,7 @@ def test_a_record_that_kills_every_worker_is_quarantined_and_the_rest_is_done(
     assert ended.code == 0, ended.err
     assert (ended.json["records_out"], ended.json["quarantined"]) == (14, 1)
     manifest = json.loads(Path(ended.json["manifest"]).read_text())
-    [quarantine] = manifest["quarantine"]
-    line = json.loads((room.output / quarantine["key"]).read_text())
+    line = json.loads((room.output / manifest["quarantine"]["key"]).read_text())
     assert line["key"] == str(room.folder / "in" / "c.txt")
     assert line["offset"] == 5
     assert "killed its worker" in line["reason"]
