@@ -30,8 +30,8 @@ class Limits(BaseModel):
     timeout_seconds: int = Field(default=300, ge=1, le=900)
     memory_mb: int = Field(default=1769, ge=128, le=10_240)
     concurrency: int = Field(default=100, ge=2, le=10_000)
-    tolerated: int | Annotated[float, Field(le=1)] = Field(default=0, ge=0)
-    budget_dollars: float | None = Field(default=None, gt=0)
+    tolerated: int | Annotated[float, Field(le=1, allow_inf_nan=False)] = Field(default=0, ge=0)
+    budget_dollars: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
     def tolerates(self, quarantined: int, records: int) -> bool:
         """Whether so many quarantined, of so many records read, are within `tolerated`."""

@@ -16,9 +16,9 @@ from typing import Any
 from coordinator.errors import ShardError
 from coordinator.job import Job
 from coordinator.loading import load_job
+from coordinator.loading.program import Program
 from coordinator.machine.local import Hear, LocalRun, Watch, run
 from coordinator.model import Hints, Manifest, Message, RunRecord
-from coordinator.program import Program
 from coordinator.state.files import read_lines
 from coordinator.state.proof import results_in
 from coordinator.steps.attempts import Again, attend

@@ -139,9 +139,9 @@ def verify(run_dir: RunDir, as_json: AsJson = False, debug: Debug = False) -> No
     Checks that every pinned byte was read once, every part, ledger and result is what was
     recorded, and all totals add up. Says what is wrong where it is, and exits with 1.
     """
-    from coordinator.cli import verifying
+    from coordinator.cli import upkeep
 
-    verifying.verify_command(run_dir, as_json=as_json)
+    upkeep.verify_command(run_dir, as_json=as_json)
 
 
 @app.command()

@@ -152,3 +152,21 @@ def complain(lines: str) -> None:
     stream = stderr()
     stream.write(f"{lines}\n")
     stream.flush()
+
+
+def show_bytes(size: float) -> str:
+    """Bytes for people: `1.5 GB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def show_seconds(seconds: float) -> str:
+    """A duration for people: `0.8 s`, `3:05`, `1:02:03`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from coordinator.cli.sizes import show_bytes, show_seconds
+from coordinator.cli.output import show_bytes, show_seconds
 from coordinator.errors import Fate
 from coordinator.machine.local import Watch
 from coordinator.model import Answer, Message, RunRecord, Stage

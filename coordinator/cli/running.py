@@ -18,12 +18,21 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from coordinator.cli.arguments import parse_size
 from coordinator.cli.endings import CommandEnded, Ending, ending_of
 from coordinator.cli.failures import advice, first_refusal
-from coordinator.cli.output import NotPrinted, check_text, job_apart, printing, say, stderr
+from coordinator.cli.output import (
+    NotPrinted,
+    check_text,
+    job_apart,
+    printing,
+    say,
+    show_bytes,
+    show_seconds,
+    stderr,
+)
 from coordinator.cli.progress import Progress
 from coordinator.cli.signals import Signals
-from coordinator.cli.sizes import parse_size, show_bytes, show_seconds
 from coordinator.errors import InputInvalid, RunMismatch, ToleranceExceeded
 from coordinator.ids import new_run_id
 from coordinator.keys import RunKeys, check_run_id

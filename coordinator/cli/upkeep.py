@@ -1,7 +1,8 @@
-"""`fanfold cancel`, `clean` and `repair`: what is done to runs besides running them."""
+"""`fanfold verify`, `cancel`, `clean` and `repair`: what is done to runs besides running them."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -9,20 +10,48 @@ from pathlib import Path
 
 import typer
 
+from coordinator.cli.arguments import locate, open_store
 from coordinator.cli.endings import FAILED
-from coordinator.cli.output import complain, say
-from coordinator.cli.places import locate, open_store
-from coordinator.cli.sizes import show_bytes
+from coordinator.cli.output import complain, say, show_bytes
 from coordinator.errors import FanfoldError, InputInvalid, RunBusy, RunMismatch
 from coordinator.ids import new_owner
 from coordinator.keys import JOB_NAME, RunKeys
 from coordinator.state import runs
+from coordinator.state.catalogue import read_manifest
 from coordinator.store.file.store import FileStore
 from coordinator.store.ports import Store
 from coordinator.upkeep.clean import Cleaned, clean, jobs_in, run_ids
 from coordinator.upkeep.repair import repair
+from coordinator.upkeep.verify import verify
 
 ABANDONED_SECONDS = 86_400.0
+
+
+def verify_command(run_dir: str, *, as_json: bool) -> None:
+    """Say what is wrong with a run, or that nothing is.
+
+    Raises:
+        InputInvalid: the folder is not a run's.
+    """
+    store, keys = locate(run_dir)
+    findings = list(verify(store, keys))
+    if as_json:
+        status = "broken" if findings else "proven"
+        problems = [{"where": finding.where, "problem": finding.problem} for finding in findings]
+        say(json.dumps({"run_id": keys.run_id, "status": status, "findings": problems}))
+    elif findings:
+        for finding in findings:
+            say(f"{finding.where}: {finding.problem}")
+    else:
+        manifest = read_manifest(store, keys)
+        cleaned = " Its parts have been cleaned away." if runs.read(store, keys).cleaned else ""
+        say(
+            f"Run {keys.run_id} of job {keys.job} is proven: {manifest.objects:,} objects, "
+            f"{manifest.bytes:,} bytes, {manifest.quarantined:,} quarantined, "
+            f"{manifest.result_objects:,} results.{cleaned}"
+        )
+    if findings:
+        raise typer.Exit(1)
 
 
 def cancel_command(run_dir: str) -> None:

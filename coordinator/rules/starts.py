@@ -8,7 +8,6 @@ functions.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +17,12 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from coordinator.errors import InputInvalid, Superseded
+from coordinator.ids import (
+    SEQUENCER_DIGITS,
+    execution_run_id,
+    scheduled_run_id,
+    uploaded_run_id,
+)
 from coordinator.keys import check_run_id
 from coordinator.limits import Limits
 from coordinator.model import RunRecord
@@ -65,7 +70,7 @@ class ManualStart(BaseModel):
     run_id: str | None = None
     limits: dict[str, Any] = {}
     redo: Literal["quarantined"] | None = None
-    logical_time: float | None = None
+    logical_time: float | None = Field(default=None, allow_inf_nan=False)
 
 
 class Bucket(BaseModel):
@@ -80,7 +85,7 @@ class CreatedObject(BaseModel):
     key: str = Field(min_length=1)
     etag: str = ""
     version_id: str | None = Field(default=None, alias="version-id")
-    sequencer: str = ""
+    sequencer: str = Field(default="", pattern=rf"^[0-9A-Fa-f]{{0,{SEQUENCER_DIGITS}}}$")
 
 
 class Created(BaseModel):
@@ -153,7 +158,10 @@ def understand(trigger: Started, *, find: Find, standing: Standing) -> Start:
     event = trigger.event
     if not isinstance(event, dict):
         raise InputInvalid(f"The execution's input is no JSON object. {EXPECTED}")
-    size = len(json.dumps(event, ensure_ascii=False).encode())
+    try:
+        size = len(json.dumps(event, ensure_ascii=False).encode())
+    except UnicodeEncodeError as error:
+        raise InputInvalid("The execution's input holds a lone surrogate: send Unicode.") from error
     if size > INPUT_BYTES:
         raise InputInvalid(
             f"The execution's input has {size} bytes, more than {INPUT_BYTES}. Name prefixes or "
@@ -165,7 +173,13 @@ def understand(trigger: Started, *, find: Find, standing: Standing) -> Start:
         start = _scheduled(event, trigger.usual_inputs)
     else:
         start = _manual(event, trigger, standing)
-    limits = limits_of(trigger.limits, start.limits)
+    try:
+        limits = limits_of(trigger.limits, start.limits)
+    except ValidationError as error:
+        raise InputInvalid(
+            f"Run {start.run_id} was begun with limits that the job does not take any more: "
+            f"limits.{_problem(error)} Send others with its run id."
+        ) from error
     if limits.shards > MAP_ITEMS:
         raise InputInvalid(
             f"limits.shards is {limits.shards}; a stage on AWS has at most {MAP_ITEMS}."
@@ -185,12 +199,9 @@ def lists_inputs(address: str) -> bool:
 
 def _scheduled(event: dict[str, Any], usual_inputs: tuple[str, ...]) -> Start:
     scheduled = _parsed(event, ScheduledStart)
-    moment = scheduled.scheduled_time
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    digest = hashlib.sha256(scheduled.schedule.encode()).hexdigest()[:8]
+    moment = _in_utc(scheduled.scheduled_time)
     return Start(
-        run_id=f"at-{moment.astimezone(UTC):%Y%m%dT%H%M%SZ}-{digest}",
+        run_id=scheduled_run_id(scheduled.schedule, moment),
         inputs=usual_inputs,
         logical_time=moment.timestamp(),
     )
@@ -199,18 +210,30 @@ def _scheduled(event: dict[str, Any], usual_inputs: tuple[str, ...]) -> Start:
 def _uploaded(event: dict[str, Any], find: Find) -> Start:
     created = _parsed(event, ObjectCreated)
     bucket, item = created.detail.bucket.name, created.detail.object
-    identity = json.dumps([bucket, item.key, item.version_id, item.sequencer])
     address = f"s3://{bucket}/{item.key}"
     found = find(address)
     if found is None or (item.etag and found.etag.strip('"') != item.etag.strip('"')):
         raise Superseded(f"{address} has been replaced or deleted since it was uploaded.")
     return Start(
-        # Padded on the right, as AWS says, a sequencer sorts: of two uploads the later is newer.
-        run_id=f"up-{item.sequencer.lower():0<32}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}",
+        run_id=uploaded_run_id(bucket, item.key, item.version_id, item.sequencer),
         inputs=_listed_inputs(found.body, address) if lists_inputs(address) else (address,),
-        logical_time=created.time.timestamp(),
+        logical_time=_in_utc(created.time).timestamp(),
         source_key=address,
     )
+
+
+def _in_utc(moment: datetime) -> datetime:
+    """A moment in UTC, which it is in where it does not say.
+
+    Raises:
+        InputInvalid: in UTC it is beyond the year 9999, or before the year 1.
+    """
+    if moment.tzinfo is None:
+        return moment.replace(tzinfo=UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise InputInvalid(f"The time {moment.isoformat()} can't be told in UTC.") from error
 
 
 def _listed_inputs(body: bytes, address: str) -> tuple[str, ...]:
@@ -233,7 +256,9 @@ def _manual(event: dict[str, Any], trigger: Started, standing: Standing) -> Star
     if asked.redo:
         raise InputInvalid('"redo" takes up a run: name one that exists, by its run_id alone.')
     return Start(
-        run_id=check_run_id(asked.run_id if asked.run_id is not None else trigger.execution[:64]),
+        run_id=check_run_id(
+            execution_run_id(trigger.execution) if asked.run_id is None else asked.run_id
+        ),
         inputs=tuple(asked.inputs) if asked.inputs else trigger.usual_inputs,
         logical_time=trigger.started if asked.logical_time is None else asked.logical_time,
         limits=asked.limits,

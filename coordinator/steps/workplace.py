@@ -11,8 +11,8 @@ from pydantic import BaseModel
 from coordinator.errors import OutputInvalid
 from coordinator.job import Job
 from coordinator.keys import RunKeys
+from coordinator.loading.program import Program
 from coordinator.model import Receipt, RunRecord, Slice
-from coordinator.program import Program
 from coordinator.rules.slices import Slices
 from coordinator.state.runs import keys_of
 from coordinator.store.ports import Inputs, Store

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from coordinator import errors
-from coordinator.cli import verifying
+from coordinator.cli import upkeep
 from coordinator.cli.endings import ending_of
 from coordinator.cli.failures import advice, first_refusal
 from coordinator.cli.signals import Signals, Stopped
@@ -192,9 +192,7 @@ def test_signals_end_commands_as_the_page_says(
 ) -> None:
     names = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
     before = signal.signal(number, signal.SIG_DFL)
-    monkeypatch.setattr(
-        verifying, "verify_command", lambda *of, **more: os.kill(os.getpid(), number)
-    )
+    monkeypatch.setattr(upkeep, "verify_command", lambda *of, **more: os.kill(os.getpid(), number))
     try:
         plain, as_json = shell.call("verify", "x"), shell.call("verify", "x", "--json")
     finally:
@@ -557,7 +555,7 @@ def test_a_traceback_is_shown_when_it_is_asked_for(
     def broken(*of: object, **more: object) -> None:
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr(verifying, "verify_command", broken)
+    monkeypatch.setattr(upkeep, "verify_command", broken)
     from coordinator.cli import main
 
     found = []

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from coordinator.errors import SourceContradicted
 from coordinator.formats.base import Reader
 from coordinator.formats.csv import BATCH_BYTES, Csv
-from coordinator.formats.rows import Quotes
+from coordinator.formats.csv.rows import Quotes
 from coordinator.job import Job
 from coordinator.limits import Limits
 from coordinator.model import Slice

@@ -110,6 +110,10 @@ def test_a_moment_is_the_same_in_every_time_zone_and_without_one_it_is_utc(
     assert start.logical_time == FIVE_OCLOCK
 
 
+def test_a_moment_that_utc_does_not_have_is_refused() -> None:
+    assert "can't be told in UTC" in refusal(scheduled("9999-12-31T23:59:59-05:00"))
+
+
 def test_two_schedules_of_one_moment_are_two_runs() -> None:
     one, other = understood(scheduled()), understood(scheduled(schedule=SCHEDULE + "2"))
 
@@ -218,6 +222,7 @@ def test_another_upload_is_another_run(other: dict[str, Any]) -> None:
         ("00617F08299329D189", "00617f08299329d18a"),
         ("00617F08299329D18F", "00617F08299329D190"),
         ("0061", "0062"),
+        ("0061FF", "0062"),
         ("", "00617F08299329D189"),
     ],
 )
@@ -381,8 +386,12 @@ def test_an_executions_name_that_is_short_enough_is_the_run_id(length: int) -> N
     assert understood({}, execution="e" * length).run_id == "e" * length
 
 
-def test_the_run_id_of_the_longest_executions_name_can_be_used() -> None:
-    assert RUN_ID.match(understood({}, execution="e" * 80).run_id)
+def test_the_run_id_of_the_longest_executions_name_can_be_used_and_is_its_own() -> None:
+    one, other = (understood({}, execution="e" * 79 + last).run_id for last in "ab")
+
+    assert RUN_ID.match(one)
+    assert RUN_ID.match(other)
+    assert one != other
 
 
 def test_a_run_id_alone_begins_a_run_that_is_not_there_yet() -> None:
@@ -483,6 +492,36 @@ def test_a_run_begun_with_more_shards_than_a_map_has_children_is_not_taken_up() 
     assert "limits.shards is 10001" in refusal({"run_id": "r1"}, standing=lambda run_id: run)
 
 
+def test_a_run_begun_with_limits_that_are_none_any_more_is_not_taken_up() -> None:
+    run = a_run(limits={"gone": 1})
+
+    message = refusal({"run_id": "r1"}, standing=lambda run_id: run)
+
+    assert message.startswith("Run r1 was begun with limits that the job does not take any more")
+
+
+def test_an_infinite_budget_is_refused() -> None:
+    assert "finite" in refusal(json.loads('{"limits": {"budget_dollars": 1e999}}'))
+
+
+def test_what_is_no_unicode_is_refused() -> None:
+    assert "lone surrogate" in refusal(json.loads('{"inputs": ["\\ud800"]}'))
+
+
+@pytest.mark.parametrize("sequencer", ["../../x", "F" * 33])
+def test_a_sequencer_that_is_none_is_refused(sequencer: str) -> None:
+    assert "sequencer: String should match" in refusal(
+        uploaded(sequencer=sequencer), find=holding()
+    )
+
+
+def test_an_upload_that_names_no_zone_was_in_utc(in_tokyo: None) -> None:
+    event = uploaded()
+    told = {**event, "time": event["time"].removesuffix("Z")}
+
+    assert understood(told, find=holding()) == understood(event, find=holding())
+
+
 @pytest.mark.parametrize("event", [[], [1, 2], "go", None, 3, True])
 def test_what_is_no_json_object_is_refused(event: object) -> None:
     message = refusal(event)
@@ -503,6 +542,7 @@ def test_what_is_no_json_object_is_refused(event: object) -> None:
         ({"limits": [1]}, "limits: Input should be a valid dictionary."),
         ({"logical_time": "now"}, "logical_time: Input should be a valid number."),
         ({"logical_time": True}, "logical_time: Input should be a valid number."),
+        (json.loads('{"logical_time": 1e999}'), "logical_time: Input should be a finite number."),
     ],
 )
 def test_what_no_trigger_sends_is_refused_by_field(event: dict[str, Any], problem: str) -> None:

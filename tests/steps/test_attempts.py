@@ -29,9 +29,9 @@ from coordinator.formats.lines import Lines
 from coordinator.formats.objects import Objects
 from coordinator.job import Job
 from coordinator.limits import Limits
+from coordinator.loading.program import Program
 from coordinator.machine.local import ON_OWN_MACHINE, Hear
 from coordinator.model import Entry, Message, Receipt, RunRecord
-from coordinator.program import Program
 from coordinator.rules.pacing import backoff_seconds
 from coordinator.state import ledger, notes, runs
 from coordinator.steps.attempts import Again, Answered, Failed, attend, bury, perform

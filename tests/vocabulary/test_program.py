@@ -9,7 +9,7 @@ import pytest
 
 from coordinator.errors import CodeChanged, JobInvalid
 from coordinator.loading import load_job
-from coordinator.program import program_of
+from coordinator.loading.program import program_of
 
 JOB = """
 import json

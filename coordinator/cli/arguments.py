@@ -1,7 +1,9 @@
-"""From what a person types to a store and the keys of a run: a folder, or an `s3://` address."""
+"""What a person types, understood: a run's folder or `s3://` address, an output, a size."""
 
 from __future__ import annotations
 
+import re
+from fractions import Fraction
 from pathlib import Path
 
 from coordinator.errors import InputInvalid
@@ -10,6 +12,8 @@ from coordinator.store.file.store import FileStore
 from coordinator.store.ports import Store
 
 S3 = "s3://"
+_SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*$", re.IGNORECASE)
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
 def locate(run_dir: str) -> tuple[Store, RunKeys]:
@@ -56,3 +60,21 @@ def open_store(output: str) -> Store:
     except ImportError as error:
         raise InputInvalid("Reading S3 needs boto3: pip install 'fanfold[aws]'.") from error
     return S3Store(bucket, make_client(), prefix)
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size such as `64MiB` (powers of 1024), `500k` or `1.5GB` (powers of 1000).
+
+    Raises:
+        InputInvalid: it is no size, or less than a byte.
+    """
+    found = _SIZE.match(text)
+    size = 0
+    if found:
+        number, prefix, binary = found.groups()
+        size = int(Fraction(number) * (1024 if binary else 1000) ** _POWERS[prefix.lower()])
+    if size < 1:
+        raise InputInvalid(
+            f"{text!r} is no size: write a number of bytes, or one like 64MiB, 500k, 1.5GB."
+        )
+    return size

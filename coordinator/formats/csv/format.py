@@ -20,6 +20,8 @@ from pydantic.dataclasses import dataclass
 
 from coordinator.errors import JobInvalid, SourceContradicted, Unencodable
 from coordinator.formats.base import STRICT, Batch, Encode, Sink, too_long, within
+from coordinator.formats.csv.rows import Quotes, Rows, RowUnit
+from coordinator.formats.csv.table import Table
 from coordinator.formats.linewise import (
     BOM,
     NOT_DECOMPRESSIBLE,
@@ -30,8 +32,6 @@ from coordinator.formats.linewise import (
     undecodable,
 )
 from coordinator.formats.ranges import Block
-from coordinator.formats.rows import Quotes, Rows, RowUnit
-from coordinator.formats.table import Table
 from coordinator.model import Pinned, Slice
 from coordinator.store.ports import Inputs
 

@@ -8,8 +8,8 @@ from pydantic import BaseModel
 
 from coordinator.errors import SourceContradicted
 from coordinator.formats.base import Batch
+from coordinator.formats.csv.rows import misfit
 from coordinator.formats.models import Refusals, read_names
-from coordinator.formats.rows import misfit
 
 
 class Table:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from coordinator.errors import CodeChanged, FanfoldError, JobInvalid
 from coordinator.job import Job
-from coordinator.program import Program, program_of
+from coordinator.loading.program import Program, program_of
 
 JOBS_FOLDER = "jobs"
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.cli.sizes import parse_size, show_bytes, show_seconds
+from coordinator.cli.arguments import parse_size
+from coordinator.cli.output import show_bytes, show_seconds
 from coordinator.errors import InputInvalid
 from tests.support import examples
 
