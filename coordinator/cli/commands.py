@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from contextlib import nullcontext, redirect_stdout
+from enum import StrEnum
 from importlib.metadata import entry_points
 from typing import Annotated, Any, TypeVar
 
@@ -72,6 +73,12 @@ Output = Annotated[str, _option("--output", "-o", help="Folder for runs and resu
 RunDir = Annotated[str, _argument(help=RUN_DIR)]
 
 
+class Redo(StrEnum):
+    """What of a run is done again though it was done."""
+
+    QUARANTINED = "quarantined"
+
+
 @app.callback(invoke_without_command=True)
 def _fanfold(
     context: typer.Context,
@@ -107,6 +114,9 @@ def run(
     run_id: Annotated[
         str | None, _option(help="Name of the run; one that exists is taken up again.")
     ] = None,
+    redo: Annotated[
+        Redo | None, typer.Option(help="Do the shards again that have quarantined records.")
+    ] = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -126,6 +136,7 @@ def run(
             shard_bytes=shard_bytes,
             shard_items=shard_items,
             run_id=run_id,
+            redo=redo is not None,
         ),
         context.obj,
         as_json=as_json,

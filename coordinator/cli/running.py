@@ -61,6 +61,7 @@ class Asked:
     shard_bytes: str | None
     shard_items: int | None
     run_id: str | None
+    redo: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,8 @@ def request_for(asked: Asked, loaded: LoadedJob) -> LocalRun:
     shard_bytes = None if asked.shard_bytes is None else parse_size(asked.shard_bytes)
     limits = {} if asked.shard_items is None else {"shard_items": asked.shard_items}
     begun = runs.find(store, RunKeys(loaded.job.name, run_id))
+    if asked.redo and begun is None:
+        raise InputInvalid("--redo takes up a run that was begun: name it by --run-id.")
     if begun is not None:
         check_same_limits(limits, begun, store)
         limits = begun.limits
@@ -138,6 +141,7 @@ def request_for(asked: Asked, loaded: LoadedJob) -> LocalRun:
         clock=time.time,
         hints=Hints(lanes=lanes, shard_bytes=shard_bytes, billed=False),
         limits=limits,
+        redo=asked.redo,
     )
 
 

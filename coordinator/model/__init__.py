@@ -37,6 +37,15 @@ from coordinator.model.base import (
     Unit as Unit,
 )
 from coordinator.model.base import (
+    child_id as child_id,
+)
+from coordinator.model.base import (
+    parent_id as parent_id,
+)
+from coordinator.model.base import (
+    root_id as root_id,
+)
+from coordinator.model.base import (
     shard_order as shard_order,
 )
 from coordinator.model.published import (

@@ -18,7 +18,16 @@ from coordinator.errors import (
     error_named,
 )
 from coordinator.limits import Limits
-from coordinator.model import LastPass, Message, RunRecord, Stage, Tenure, shard_order
+from coordinator.model import (
+    LastPass,
+    Message,
+    RunRecord,
+    Stage,
+    Tenure,
+    child_id,
+    root_id,
+    shard_order,
+)
 
 STALLED_WAVES = 5
 NAMED_SHARDS = 5
@@ -92,20 +101,14 @@ def decide(facts: Facts) -> Decision:
             own error, where a note says that nothing can go on.
     """
     _check_fatal(facts)
+    missing = list(missing_leaves(facts.roots, facts.outcomes))
     check_tolerance(
         sum(outcome.quarantined for outcome in facts.outcomes.values()),
         sum(outcome.records_in for outcome in facts.outcomes.values()),
         facts.limits,
-        complete=False,
+        complete=not missing,
     )
-    missing = list(missing_leaves(facts.roots, facts.outcomes))
     if not missing:
-        check_tolerance(
-            sum(outcome.quarantined for outcome in facts.outcomes.values()),
-            sum(outcome.records_in for outcome in facts.outcomes.values()),
-            facts.limits,
-            complete=True,
-        )
         return Complete(tuple(sorted(facts.outcomes, key=shard_order)))
     due = [shard for shard in missing if _is_due(facts.failures.get(shard, ()), facts.tenure)]
     if not due:
@@ -127,7 +130,7 @@ def missing_leaves(roots: int, outcomes: Mapping[str, EntryFacts]) -> Iterator[s
         if outcome is None:
             yield shard
         else:
-            waiting.extend(f"{shard}.{child}" for child in range(outcome.children - 1, -1, -1))
+            waiting.extend(child_id(shard, child) for child in range(outcome.children - 1, -1, -1))
 
 
 def check_tolerance(quarantined: int, records: int, limits: Limits, *, complete: bool) -> None:
@@ -177,11 +180,14 @@ def _failed_message(missing: Sequence[str], facts: Facts) -> str:
     failed = [shard for shard in missing if facts.failures.get(shard)]
     named = ", ".join(failed[:NAMED_SHARDS]) + (", ..." if len(failed) > NAMED_SHARDS else "")
     last = max(facts.failures[failed[0]], key=lambda failure: failure.wave)
-    done = facts.roots - len({shard.split(".")[0] for shard in missing})
+    done = facts.roots - len({root_id(shard) for shard in missing})
     reads = f", which reads {last.reads}" if last.reads else ""
+    reason = last.reason if last.reason.endswith((".", "!", "?")) else f"{last.reason}."
+    mend = "" if last.fate is Fate.RETRY else "Mend the job or the input; "
     return (
         f"{len(failed)} of {facts.roots} {facts.stage} shards failed (shard {named}; {done} are done). "
-        f"Shard {failed[0]}{reads}: {last.error}: {last.reason} The same run id tries just these again."
+        f"Shard {failed[0]}{reads}: {last.error}: {reason} "
+        f"{mend}{'the' if mend else 'The'} same run id tries just these again."
     )
 
 

@@ -10,10 +10,9 @@ from itertools import islice
 from operator import countOf, itemgetter
 from sys import getsizeof
 from typing import Any
-from zlib import crc32
 
 from coordinator.errors import FanfoldError, ReduceFailed, Unencodable, reason_of
-from coordinator.shuffle.keys import KEY_BYTES, Key, Keys, encode_key, order
+from coordinator.shuffle.keys import KEY_BYTES, Key, Keys, order, partition_of
 from coordinator.shuffle.values import (
     ATOM_BYTES,
     FIXED,
@@ -187,7 +186,7 @@ class Table:
             return [list(self.held.items())]
         parted: list[list[tuple[Key, Any]]] = [[] for _ in range(partitions)]
         for item in self.held.items():
-            parted[crc32(encode_key(item[0])) % partitions].append(item)
+            parted[partition_of(item[0], partitions)].append(item)
         return parted
 
 

@@ -10,7 +10,7 @@ from pydantic_core import from_json
 
 from coordinator.errors import KeyMissing, LedgerBroken
 from coordinator.keys import RunKeys
-from coordinator.model import PlanRef, RunRecord, Shard, ShardRef, Stage
+from coordinator.model import PlanRef, RunRecord, Shard, ShardRef, Stage, parent_id
 from coordinator.state import runs
 from coordinator.store.ports import Store
 
@@ -101,8 +101,11 @@ def child_of(entry_body: bytes, shard: str) -> Shard:
     Raises:
         LedgerBroken: the entry has no such child.
     """
+    cut = parent_id(shard)
     try:
+        if cut is None:
+            raise ValueError(f"{shard} is no child.")
         children = from_json(entry_body)["children"]
-        return Shard.model_validate({"id": shard, "slices": children[int(shard.rsplit(".", 1)[1])]})
+        return Shard.model_validate({"id": shard, "slices": children[cut[1]]})
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise LedgerBroken(f"The split entry that cut shard {shard} can't be read.") from error

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from typing import Protocol
 
 from coordinator.keys import RunKeys
-from coordinator.model import PlanRef, RunRecord, Stage
+from coordinator.model import PlanRef, RunRecord, Stage, root_id
 from coordinator.rules.stages import stages_of
 from coordinator.state import runs
 from coordinator.state.files import write_lines
@@ -48,7 +48,7 @@ def redraft(
         Superseded, RunCancelled: somebody else has changed the plans meanwhile; nothing was done.
     """
     keys = RunKeys(run.job, run.run_id)
-    kept = [shard for shard in found.in_order() if shard.split(".", 1)[0] not in again]
+    kept = [shard for shard in found.in_order() if root_id(shard) not in again]
     inherits = write_lines(store, keys.inherited(draft, stage), map(found.body, kept))
     order = stages_of(run.declaration)
     anew = order[order.index(stage) :]
@@ -75,4 +75,4 @@ def redraft(
 def quarantined_roots(found: Ledger) -> set[str]:
     """The roots of a map stage in which records were quarantined."""
     facts = found.outcomes.items()
-    return {shard.split(".", 1)[0] for shard, outcome in facts if outcome.quarantined}
+    return {root_id(shard) for shard, outcome in facts if outcome.quarantined}

@@ -18,6 +18,7 @@ from coordinator.model import (
     State,
     Tenure,
     Totals,
+    parent_id,
 )
 from coordinator.rules.costs import Spent, expected_shard_dollars
 from coordinator.rules.decide import STALLED_WAVES, Complete, Facts, advance, decide
@@ -260,13 +261,14 @@ def _refs(store: Store, plan: PlanRef, found: Ledger, shards: Sequence[str]) -> 
     index = plans.read_index(store, plan)
     refs = []
     for shard in shards:
-        if shard.isdigit():
+        cut = parent_id(shard)
+        if cut is None:
             offset, length, digest = index[int(shard)]
             refs.append(
                 ShardRef(id=shard, key=plan.plan.key, offset=offset, length=length, digest=digest)
             )
         else:
-            parent = shard.rsplit(".", 1)[0]
+            parent, _ = cut
             line = plans.child_of(found.body(parent), shard).encode()
             key = found.keys.entry(found.stage, parent)
             refs.append(ShardRef(id=shard, key=key, digest=hashlib.sha256(line).hexdigest()))

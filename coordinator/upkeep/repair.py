@@ -24,6 +24,7 @@ from coordinator.model import (
     Shard,
     ShardRef,
     Stage,
+    parent_id,
     shard_order,
 )
 from coordinator.rules.slices import joined
@@ -167,7 +168,8 @@ def _described(
     entry: Entry,
 ) -> Shard | None:
     """A shard as the plan, or the split entry of its parent, describes it."""
-    if entry.shard.isdigit():
+    cut = parent_id(entry.shard)
+    if cut is None:
         root = int(entry.shard)
         if root >= len(index):
             return None
@@ -177,7 +179,7 @@ def _described(
         )
         shard = plans.read_shard(store, keys, entry.stage, ref)
     else:
-        parent = entry.shard.rsplit(".", 1)[0]
+        parent, _ = cut
         if parent not in found.bodies or not found.entries[parent].children:
             return None
         shard = plans.child_of(found.bodies[parent], entry.shard)

@@ -57,6 +57,51 @@ def test_a_published_run_says_so_and_is_left_alone(shell: Shell) -> None:
     assert files_below(shell.folder / "out") == before
 
 
+# ------------------------------------------------------------------------------------------------
+# A run whose quarantined records are tried again
+# ------------------------------------------------------------------------------------------------
+
+
+def test_what_a_wrong_map_has_quarantined_is_done_again_and_nothing_else(shell: Shell) -> None:
+    share = COPY_JOB.replace("tolerated=1", "tolerated=0.3, shard_bytes=8")
+    logged = share.replace("each(line):", "each(line):\n    print('mapped', line)")
+    shell.write("copy.py", logged)
+    shell.write("a.txt", "one\nthree\nbad\nfive\nbad\nnine\n")
+    failed = shell.run("a.txt", "--run-id", "r1")
+    assert failed.code == 1
+    assert "2 records were quarantined and the job tolerates 30.00% of 6" in failed.err
+
+    shell.write("copy.py", logged.replace('startswith("bad")', 'startswith("worse")'))
+    as_before = shell.run("a.txt", "--run-id", "r1")
+    redone = shell.run("a.txt", "--run-id", "r1", "--redo", "quarantined")
+
+    assert as_before.code == 1
+    assert redone.code == 0, redone.err
+    assert shell.result("r1/" + result_folder(shell)) == "one\nthree\nbad\nfive\nbad\nnine\n"
+    mapped = [line for line in redone.err.splitlines() if line.startswith("mapped")]
+    assert "mapped bad" in mapped
+    assert "mapped one" not in mapped
+    assert shell.call("verify", "out/copy/runs/r1").code == 0
+
+
+def result_folder(shell: Shell) -> str:
+    """Below the run's results: the draft, of a run that was drafted anew."""
+    [folder] = (shell.folder / "out/copy/results/r1").iterdir()
+    return folder.name
+
+
+def test_only_a_run_that_was_begun_and_is_not_published_can_be_redone(shell: Shell) -> None:
+    shell.write("a.txt")
+    fresh = shell.run("a.txt", "--run-id", "r1", "--redo", "quarantined")
+    assert shell.run("a.txt", "--run-id", "r1").code == 0
+    published = shell.run("a.txt", "--run-id", "r1", "--redo", "quarantined")
+    other = shell.run("a.txt", "--run-id", "r1", "--redo", "everything")
+
+    assert (fresh.code, published.code, other.code) == (2, 2, 2)
+    assert "takes up a run that was begun" in fresh.err
+    assert "Run r1 is published" in published.err
+
+
 def files_below(folder: Path) -> dict[str, int]:
     return {
         str(path): path.stat().st_mtime_ns
