@@ -19,7 +19,7 @@ from pydantic_core import from_json
 from coordinator.errors import Unencodable
 from coordinator.formats.base import STRICT, Batch, Encode, Sink, too_long
 from coordinator.formats.linewise import LinewiseReader, LinewiseSource, raw_lines
-from coordinator.formats.models import Refusals
+from coordinator.formats.models import Refusals, is_plain
 from coordinator.store.ports import Inputs
 
 DIGITS = 4300  # of an integer: those who read JSON, Python too, refuse more
@@ -211,14 +211,17 @@ def encode_model(record: BaseModel) -> bytes:
         Unencodable: as `encode_json`. Pydantic alone would write null for NaN, and a set in an
             order that differs from process to process.
     """
+    kind = type(record)
     try:
         body = record.__pydantic_serializer__.to_json(record)
+        if is_plain(kind) and b"null" not in body and len(body) <= DIGITS:
+            return body
         bent = b"[" in body or b"null" in body or len(body) > DIGITS
         if bent and _is_doubtful((record,)):
             _refuse_sets(record)
-            if "ser_json_inf_nan" not in record.model_config:
+            if "ser_json_inf_nan" not in kind.model_config:
                 encode_json(record.model_dump(mode="json"))
-        if record.model_config.get("ser_json_inf_nan") == "constants":
+        if kind.model_config.get("ser_json_inf_nan") == "constants":
             from_json(body, allow_inf_nan=False)
         _refuse_depth(body)
     except Unencodable:

@@ -7,6 +7,7 @@ tag of a union, the names of what is extra and the keys of a dict.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any, get_args
 
 from pydantic import AliasChoices, AliasPath, BaseModel, ValidationError
@@ -37,6 +38,30 @@ class Refusals:
         return ".".join(
             str(step) if isinstance(step, int) or step in self._names else "*" for step in steps
         )
+
+
+@cache
+def is_plain(model: type[BaseModel]) -> bool:
+    """Whether a model's JSON can be bent at a null only: each of its fields, and of those within it,
+    holds what JSON has a type for or what is written as a text, with no end of levels and nothing
+    that may be anything."""
+    waiting: list[Any] = [model.__pydantic_core_schema__]
+    for found in waiting:
+        if isinstance(found, (list, tuple)):
+            waiting += found
+        elif isinstance(found, Mapping):
+            kind = found.get("type")
+            if isinstance(kind, str) and kind not in _PLAIN:
+                return False
+            config = found.get("config") or {}
+            if "allow" in (config.get("extra_fields_behavior"), found.get("extra_behavior")):
+                return False
+            if "ser_json_inf_nan" in config:
+                return False
+            if "serialization" in found or found.get("computed_fields"):
+                return False
+            waiting += (value for key, value in found.items() if key not in _NO_SCHEMA)
+    return True
 
 
 def read_names(model: type[BaseModel]) -> Iterator[tuple[str, bool]]:
@@ -79,6 +104,12 @@ def _strings(found: object) -> Iterator[str]:
 def _told(kind: str) -> str:
     return f"not accepted by the model ({kind})"
 
+
+_PLAIN = frozenset(
+    "model model-fields model-field str int float bool none date time datetime timedelta decimal uuid "
+    "literal nullable list tuple dict default".split()
+)
+_NO_SCHEMA = frozenset({"config", "default", "metadata", "pattern", "computed_fields"})
 
 # Pydantic's errors whose messages speak of the declaration alone, or of a length; those of others,
 # and of libraries, may hold anything.
