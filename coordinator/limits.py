@@ -24,7 +24,7 @@ class Limits(BaseModel):
     reduce_bytes: int = Field(default=64 * MIB, ge=1)
     partitions: int = Field(default=256, ge=1, le=1000)
     record_bytes: int = Field(default=16 * MIB, ge=1)
-    buffer_bytes: int = Field(default=64 * MIB, ge=1 * KIB)
+    buffer_bytes: int = Field(default=128 * MIB, ge=1 * KIB)
     attempts: int = Field(default=5, ge=1, le=100)
     waves: int = Field(default=2, ge=1, le=10)
     timeout_seconds: int = Field(default=300, ge=1, le=900)

@@ -61,6 +61,7 @@ class Functions(Construct):
             "POWERTOOLS_SERVICE_NAME": "fanfold",
             "POWERTOOLS_METRICS_NAMESPACE": NAMESPACE,
             "LOG_LEVEL": "INFO",
+            "PYTHONHASHSEED": "0",  # sets of a map iterate alike in every container
         }
         if options.inputs:
             self._environment["FANFOLD_INPUTS"] = json.dumps(options.inputs)

@@ -154,7 +154,8 @@ def encode_json(value: object) -> bytes:
     try:
         body = _COMPACT(value).encode()
         _refuse_depth(body)
-        _refuse_keys_made_equal(value)
+        if type(value) is not dict or not _is_flat(value):
+            _refuse_keys_made_equal(value)
         return body
     except Unencodable:
         raise
@@ -164,6 +165,10 @@ def encode_json(value: object) -> bytes:
         raise Unencodable("An output that is nested this deeply can't be written.") from None
     except (TypeError, ValueError) as error:
         raise Unencodable(f"An output can't be written as JSON: {error}.") from error
+
+
+def _is_flat(value: dict[Any, Any]) -> bool:
+    return _TEXT.issuperset(map(type, value)) and _FLAT.issuperset(map(type, value.values()))
 
 
 def _refuse_keys_made_equal(value: object) -> None:
@@ -184,7 +189,7 @@ def _refuse_keys_made_equal(value: object) -> None:
 
 def _refuse_depth(body: bytes) -> None:
     """Refuse what has more levels than those who read JSON take."""
-    if body.count(b"[") + body.count(b"{") > LEVELS:
+    if len(body) > 2 * LEVELS and body.count(b"[") + body.count(b"{") > LEVELS:
         from_json(body)
 
 

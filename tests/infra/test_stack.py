@@ -159,6 +159,7 @@ def test_a_function(synthesised: Synthesised, role: str) -> None:
     environment = found["Environment"]["Variables"]
     assert environment["FANFOLD_JOB_MODULE"] == "jobs.busy"
     assert environment["POWERTOOLS_METRICS_NAMESPACE"] == "Fanfold"
+    assert environment["PYTHONHASHSEED"] == "0"
 
 
 def test_functions_are_sized_by_the_limits(synthesised: Synthesised) -> None:
