@@ -106,8 +106,28 @@ def _told(kind: str) -> str:
 
 
 _PLAIN = frozenset(
-    "model model-fields model-field str int float bool none date time datetime timedelta decimal uuid "
-    "literal nullable list tuple dict default".split()
+    [
+        "model",
+        "model-fields",
+        "model-field",
+        "str",
+        "int",
+        "float",
+        "bool",
+        "none",
+        "date",
+        "time",
+        "datetime",
+        "timedelta",
+        "decimal",
+        "uuid",
+        "literal",
+        "nullable",
+        "list",
+        "tuple",
+        "dict",
+        "default",
+    ]
 )
 _NO_SCHEMA = frozenset({"config", "default", "metadata", "pattern", "computed_fields"})
 
