@@ -1,4 +1,5 @@
-"""Where ids are made: random ones, and those of runs. Nothing else in Fanfold makes one.
+"""Where ids are made: random ones, and those of runs. Nothing else in Fanfold makes one, but
+for the names of temporary files.
 
 A run id sorts by time. That of a trigger is derived from it, so that a second delivery finds the
 first one's run.

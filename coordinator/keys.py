@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from coordinator.errors import InputInvalid, Unencodable
 
 JOB_NAME = re.compile(r"^[a-z][a-z0-9-]{0,45}\Z")
+RUNS, RESULTS, PUBLISHED = "runs", "results", "published"  # the folders of a job
 RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
 RESULT_NAME_BYTES = 512
 NAME_LETTERS = 80  # of a name that is refused
@@ -78,15 +79,15 @@ class JobKeys:
 
     @property
     def runs(self) -> str:
-        return f"{self.job}/runs/"
+        return f"{self.job}/{RUNS}/"
 
     @property
     def results(self) -> str:
-        return f"{self.job}/results/"
+        return f"{self.job}/{RESULTS}/"
 
     @property
     def published(self) -> str:
-        return f"{self.job}/published/"
+        return f"{self.job}/{PUBLISHED}/"
 
     @property
     def inputs(self) -> str:
@@ -120,23 +121,25 @@ class JobKeys:
         """The pointer of a job, and the folder of those per source key."""
         return (self.latest(), f"{self.pointers}/")
 
-    def after_run(self, run_id: str) -> str:
-        """A key that follows all of a run's and comes before those of the next run."""
-        return f"{self.runs}{run_id}0"  # "0" sorts just behind "/"
 
-    def run_id_of(self, key: str) -> str:
-        """The run id in a key below `runs`."""
-        return key.removeprefix(self.runs).split("/", 1)[0]
+def folder_in(prefix: str, key: str) -> str:
+    """The name of the folder below a prefix that a key lies in."""
+    return key.removeprefix(prefix).split("/", 1)[0]
 
 
-def job_of(key: str) -> str:
-    """The job's name in a key."""
-    return key.split("/", 1)[0]
+def after_folder(prefix: str, name: str) -> str:
+    """A key that follows all of a folder's and comes before those of the next."""
+    return f"{prefix}{name}0"  # "0" sorts just behind "/"
 
 
-def after_job(job: str) -> str:
-    """A key that follows all of a job's and comes before those of the next job."""
-    return f"{job}0"
+def result_of_all(job: str, extension: str) -> str:
+    """The name of a run's only result."""
+    return f"{job}.{extension}"
+
+
+def result_of_root(root: str, extension: str) -> str:
+    """The name of the result of one root shard."""
+    return f"part-{int(root):05d}.{extension}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """
     run = wiring.owned_run(event["run"])
     telemetry.describe(run)
-    published = publish(wiring.store(), wiring.job_of(run), run, now=wiring.now())
+    published = publish(wiring.store(), wiring.job_of(run), run, clock=wiring.now)
     manifest = published.manifest
     telemetry.logger.info(
         "published",

@@ -11,12 +11,11 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from coordinator.model import Message, RunRecord
-
-NAMESPACE = "Fanfold"
+from coordinator.rules.transport import METRICS
 
 logger = Logger(service="fanfold", log_uncaught_exceptions=False)
 tracer = Tracer(service="fanfold")
-metrics = Metrics(namespace=NAMESPACE, service="")  # the job is the only dimension
+metrics = Metrics(namespace=METRICS, service="")  # the job is the only dimension
 
 Handler = Callable[[dict[str, Any], LambdaContext], dict[str, Any]]
 
@@ -69,7 +68,7 @@ def count_by_reason(name: str, reason: str, *, job: str) -> None:
         name=name,
         unit=MetricUnit.Count,
         value=1,
-        namespace=NAMESPACE,
+        namespace=METRICS,
         default_dimensions={"job": job},
     ) as metric:
         metric.add_dimension(name="reason", value=reason)

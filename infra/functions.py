@@ -16,9 +16,10 @@ from coordinator.rules.transport import (
     BURY_SECONDS,
     COORDINATOR_MEMORY_MB,
     COORDINATOR_SECONDS,
+    METRICS,
 )
 from infra.log_groups import LogGroups
-from infra.names import FAN_OUT_LABEL, NAMESPACE, Names
+from infra.names import FAN_OUT_LABEL, Names
 from infra.options import INVOCATIONS_A_POLLER, Options
 from infra.policies import acknowledge, acknowledge_wildcards, allow
 from infra.queues import Queues
@@ -59,7 +60,7 @@ class Functions(Construct):
             "FANFOLD_BUCKET": storage.bucket.bucket_name,
             "FANFOLD_JOB_MODULE": job_module,
             "POWERTOOLS_SERVICE_NAME": "fanfold",
-            "POWERTOOLS_METRICS_NAMESPACE": NAMESPACE,
+            "POWERTOOLS_METRICS_NAMESPACE": METRICS,
             "LOG_LEVEL": "INFO",
             "PYTHONHASHSEED": "0",  # sets of a map iterate alike in every container
         }

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from aws_cdk import ArnFormat, Stack
 from constructs import Construct
 
-NAMESPACE = "Fanfold"
 FAN_OUT_LABEL = "FanOut"
 
 FUNCTION_NAME_SIGNS = 64

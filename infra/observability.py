@@ -11,8 +11,9 @@ from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from coordinator.job import Job
+from coordinator.rules.transport import METRICS
 from infra.functions import Functions
-from infra.names import NAMESPACE, Names
+from infra.names import Names
 from infra.queues import LostTriggers, Queues
 from infra.state_machine import StateMachine
 
@@ -43,7 +44,7 @@ class Metrics:
     ) -> cw.Metric:
         """A metric that the functions emit."""
         return cw.Metric(
-            namespace=NAMESPACE,
+            namespace=METRICS,
             metric_name=name,
             dimensions_map={"job": self.job},
             statistic=statistic,
@@ -92,7 +93,7 @@ class Metrics:
 
     def failed_by_reason(self) -> cw.MathExpression:
         """Failed shards, a line a reason, whatever the reasons are."""
-        search = f'{{{NAMESPACE},job,reason}} MetricName="ShardsFailed" job="{self.job}"'
+        search = f'{{{METRICS},job,reason}} MetricName="ShardsFailed" job="{self.job}"'
         return cw.MathExpression(
             expression=f"SEARCH('{search}', 'Sum', 300)",
             using_metrics={},

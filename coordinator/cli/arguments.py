@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from coordinator.errors import InputInvalid
-from coordinator.keys import JOB_NAME, RUN_ID, RunKeys
+from coordinator.keys import JOB_NAME, PUBLISHED, RUN_ID, RUNS, RunKeys
 from coordinator.store.file.store import FileStore
 from coordinator.store.ports import Store
 
@@ -16,8 +16,11 @@ _SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*$", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
-def locate(run_dir: str) -> tuple[Store, RunKeys]:
+def locate(run_dir: str, *, published: bool = False) -> tuple[Store, RunKeys]:
     """The store and the keys of a run.
+
+    Args:
+        published: the folder of what proves the run, below `published/`, will do as well.
 
     Raises:
         InputInvalid: the folder or address is not a run's.
@@ -28,9 +31,10 @@ def locate(run_dir: str) -> tuple[Store, RunKeys]:
         else list(Path(run_dir).absolute().parts)
     )
     refusal = InputInvalid(
-        f"{run_dir} is no run: give OUTPUT/JOB/runs/RUN_ID, the folder that holds run.json."
+        f"{run_dir} is no run: give OUTPUT/JOB/runs/RUN_ID, the folder that holds run.json"
+        f"{', or OUTPUT/JOB/published/RUN_ID' if published else ''}."
     )
-    if len(steps) < 4 or steps[-2] != "runs":
+    if len(steps) < 4 or steps[-2] not in ((RUNS, PUBLISHED) if published else (RUNS,)):
         raise refusal
     if not JOB_NAME.match(steps[-3]) or not RUN_ID.match(steps[-1]):
         raise refusal
@@ -39,7 +43,7 @@ def locate(run_dir: str) -> tuple[Store, RunKeys]:
         store = open_store("/".join(steps[:-3]))
     else:
         store = open_store(str(Path(*steps[:-3])))
-    if not store.exists(keys.run):
+    if not (store.exists(keys.run) or (published and store.exists(keys.manifest))):
         raise refusal
     return store, keys
 

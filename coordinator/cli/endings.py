@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from dataclasses import dataclass
@@ -17,13 +16,8 @@ from typing import Any, Literal
 
 from coordinator.cli.output import NotPrinted, complain, discard, prepare, say
 from coordinator.cli.signals import Signals
-from coordinator.errors import (
-    FanfoldError,
-    RunBusy,
-    RunExpired,
-    RunMismatch,
-    reason_of,
-)
+from coordinator.errors import FanfoldError, RunBusy, RunExpired, RunMismatch, reason_of
+from coordinator.store.file.disk import FULL
 
 FAILED, REFUSED = 1, 2
 INTERRUPTED = "Interrupted"  # the error's name where a signal ended the command
@@ -32,7 +26,6 @@ Status = Literal["failed", "refused", "interrupted"]
 
 # Said of a run before the command has done anything to it.
 _OF_RUNS = (RunBusy, RunExpired, RunMismatch)
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +117,7 @@ def _of_system(error: OSError) -> str:
     reason = error.strerror or str(error)
     if error.filename is not None:
         return f"{os.fsdecode(error.filename)}: {reason}."
-    if error.errno in _FULL:
+    if error.errno in FULL:
         import tempfile
 
         return (

@@ -14,7 +14,7 @@ from coordinator.cli.arguments import locate, open_store
 from coordinator.cli.endings import FAILED
 from coordinator.cli.output import complain, say, show_bytes
 from coordinator.errors import FanfoldError, InputInvalid, RunBusy, RunMismatch
-from coordinator.ids import new_owner
+from coordinator.ids import new_draft, new_owner
 from coordinator.keys import JOB_NAME, RunKeys
 from coordinator.state import runs
 from coordinator.state.catalogue import read_manifest
@@ -33,7 +33,7 @@ def verify_command(run_dir: str, *, as_json: bool) -> None:
     Raises:
         InputInvalid: the folder is not a run's.
     """
-    store, keys = locate(run_dir)
+    store, keys = locate(run_dir, published=True)
     findings = list(verify(store, keys))
     if as_json:
         status = "broken" if findings else "proven"
@@ -44,7 +44,8 @@ def verify_command(run_dir: str, *, as_json: bool) -> None:
             say(f"{finding.where}: {finding.problem}")
     else:
         manifest = read_manifest(store, keys)
-        cleaned = " Its parts have been cleaned away." if runs.read(store, keys).cleaned else ""
+        run = runs.find(store, keys)
+        cleaned = " Its parts are gone." if run is None or run.cleaned else ""
         say(
             f"Run {keys.run_id} of job {keys.job} is proven: {manifest.objects:,} objects, "
             f"{manifest.bytes:,} bytes, {manifest.quarantined:,} quarantined, "
@@ -73,7 +74,7 @@ def repair_command(run_dir: str) -> None:
     """Set broken entries aside, and say which."""
     store, keys = locate(run_dir)
     with _held(store, keys):
-        removed = repair(store, keys, owner=new_owner("repair"))
+        removed = repair(store, keys, owner=new_owner("repair"), draft=new_draft())
     for entry in removed:
         say(f"{entry.stage} shard {entry.shard}: {entry.reason}")
     if removed:

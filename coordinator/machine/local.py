@@ -110,7 +110,7 @@ def run(asked: LocalRun, crew: Crew, watch: Watch) -> Published:
             )
         elif isinstance(ahead, Finish):
             watch.publishing()
-            return publish(store, job, record, now=asked.clock())
+            return publish(store, job, record, clock=clock)
         else:
             watch.wave(record, ahead.stage, ahead.wave, len(ahead.shards))
             record = ahead.dispatched(store)

@@ -36,18 +36,6 @@ from coordinator.model.base import (
 from coordinator.model.base import (
     Unit as Unit,
 )
-from coordinator.model.base import (
-    child_id as child_id,
-)
-from coordinator.model.base import (
-    parent_id as parent_id,
-)
-from coordinator.model.base import (
-    root_id as root_id,
-)
-from coordinator.model.base import (
-    shard_order as shard_order,
-)
 from coordinator.model.published import (
     Cost as Cost,
 )
@@ -58,7 +46,7 @@ from coordinator.model.published import (
     Pointer as Pointer,
 )
 from coordinator.model.published import (
-    Program as Program,
+    ProgramWork as ProgramWork,
 )
 from coordinator.model.runs import (
     Hints as Hints,
@@ -80,6 +68,18 @@ from coordinator.model.runs import (
 )
 from coordinator.model.runs import (
     Totals as Totals,
+)
+from coordinator.model.shard_ids import (
+    child_id as child_id,
+)
+from coordinator.model.shard_ids import (
+    parent_id as parent_id,
+)
+from coordinator.model.shard_ids import (
+    root_id as root_id,
+)
+from coordinator.model.shard_ids import (
+    shard_order as shard_order,
 )
 from coordinator.model.shards import (
     ADDED_COUNTS as ADDED_COUNTS,

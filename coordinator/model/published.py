@@ -18,7 +18,7 @@ class Cost(Document):
     prices: str
 
 
-class Program(Document):
+class ProgramWork(Document):
     """Which shards of which stages are the work of one version of the job's code.
 
     Shards are ids and ranges of ids of one length, such as `0-17,19,20.0`.
@@ -56,7 +56,7 @@ class Manifest(Document):
     quarantine: File | None = None
     waves: int
     epochs: int
-    programs: tuple[Program, ...]
+    programs: tuple[ProgramWork, ...]
     declaration: dict[str, Any]
     inputs: tuple[str, ...]
     cost: Cost

@@ -7,7 +7,8 @@ from itertools import groupby
 from typing import Any
 
 from coordinator.job import Job
-from coordinator.model import Part, Shard, Stage
+from coordinator.keys import result_of_all, result_of_root
+from coordinator.model import Part, Shard, Stage, root_id
 
 LeafParts = tuple[str, tuple[Part, ...]]
 
@@ -43,7 +44,7 @@ def merge_shards(leaves: Iterable[LeafParts], *, single: bool) -> Iterator[Shard
     if single:
         yield Shard(id="0", parts=tuple(part for _, parts in leaves for part in parts))
         return
-    for root, group in groupby(leaves, key=lambda leaf: leaf[0].split(".", 1)[0]):
+    for root, group in groupby(leaves, key=lambda leaf: root_id(leaf[0])):
         yield Shard(id=root, parts=tuple(part for _, parts in group for part in parts))
 
 
@@ -56,5 +57,5 @@ def result_name(job: Job, root: str) -> str:
     """The name of the result object that a merge shard writes."""
     extension = job.sink.extension
     if is_single(job):
-        return f"{job.name}.{extension}"
-    return f"part-{int(root):05d}.{extension}"
+        return result_of_all(job.name, extension)
+    return result_of_root(root, extension)

@@ -1,4 +1,5 @@
-"""How a wave travels on AWS: the numbers that functions, queues and state machine must agree on.
+"""How a wave travels on AWS: the numbers and names that functions, queues, state machine and
+dashboards must agree on.
 
 Sources: "Step Functions service quotas" and "Distributed Map", Step Functions developer guide;
 "Using Lambda with Amazon SQS", Lambda developer guide.
@@ -8,6 +9,8 @@ from __future__ import annotations
 
 from coordinator.limits import Limits
 from coordinator.rules.pacing import BACKOFF_MOST_SECONDS
+
+METRICS = "Fanfold"  # the namespace of all metrics
 
 MAP_ITEMS = 10_000  # the children that one Distributed Map runs at a time
 INLINE_ITEMS = 40  # that an inline Map is given at most; more go through a Distributed Map

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from coordinator.errors import AlreadyExists, Changed, KeyMissing, LedgerBroken, OutcomeUnknown
-from coordinator.keys import JobKeys, RunKeys
+from coordinator.keys import JobKeys, RunKeys, after_folder, folder_in
 from coordinator.model import Manifest, Pointer
 from coordinator.store.ports import Got, Store
 
@@ -36,9 +36,9 @@ def store_folders(store: Store, prefix: str) -> Iterator[str]:
     """The names of the folders below a prefix, in order, without reading what lies in them."""
     after = ""
     while (first := next(iter(store.list(prefix, after=after)), None)) is not None:
-        name = first.key.removeprefix(prefix).split("/", 1)[0]
+        name = folder_in(prefix, first.key)
         yield name
-        after = f"{prefix}{name}0"  # "0" sorts just behind "/"
+        after = after_folder(prefix, name)
 
 
 def pointer_to(keys: RunKeys, manifest: Manifest) -> Pointer:
@@ -87,11 +87,11 @@ def move_pointer(store: Store, keys: RunKeys, manifest: Manifest) -> bool:
             try:
                 standing = Pointer.decode(got.body, where=store.url(key))
             except LedgerBroken:
-                wanted = max(_published(store, manifest, own), key=_order)
+                wanted = max(_published(store, manifest, own), key=order_of)
             else:
                 if standing == own:
                     return True
-                if _order(standing) > _order(own):
+                if order_of(standing) > order_of(own):
                     return False
         try:
             if got is None:
@@ -113,7 +113,8 @@ def _published(store: Store, manifest: Manifest, own: Pointer) -> Iterator[Point
             yield pointer_to(keys.run(other.run_id), other)
 
 
-def _order(pointer: Pointer) -> tuple[float, str]:
+def order_of(pointer: Pointer | Manifest) -> tuple[float, str]:
+    """What decides which of two runs is the newer."""
     return pointer.logical_time, pointer.run_id
 
 

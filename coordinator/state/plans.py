@@ -70,7 +70,7 @@ def read_index(store: Store, ref: PlanRef) -> list[tuple[int, int, str]]:
     return index
 
 
-def read_shard(store: Store, keys: RunKeys, stage: Stage, ref: ShardRef) -> Shard:
+def read_shard(store: Store, ref: ShardRef) -> Shard:
     """A shard's description: its line of the plan, or its place among the children of a split.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from itertools import groupby
@@ -12,7 +13,7 @@ from coordinator.model import (
     Entry,
     File,
     Pinned,
-    Program,
+    ProgramWork,
     RunRecord,
     Slice,
     Stage,
@@ -40,7 +41,8 @@ def prove(
     objects: Iterable[Pinned],
 ) -> None:
     """Show from sealed ledgers that every pinned byte was read once, every shard has an outcome,
-    every record that a stage gave was taken by the next, and no two results have one name.
+    everything that a stage gave was taken by the next (of map, the bytes of every partition), and no
+    two results have one name.
 
     Args:
         stages: those of the run, in order.
@@ -54,6 +56,7 @@ def prove(
         DuplicateName: two results have one name.
     """
     given: tuple[Stage, int] | None = None
+    parted: Counter[int] = Counter()
     for stage in stages:
         if stage not in ledgers or stage not in totals:
             raise NotProven(f"Stage {stage} is not complete.")
@@ -67,6 +70,13 @@ def prove(
         found = seen.sums.totals(totals[stage])
         if found != totals[stage]:
             raise NotProven(f"The totals of stage {stage} are not what its entries add up to.")
+        if stage == "map":
+            parted = seen.parted
+        for shard, taken in seen.taken.items():
+            if taken != parted[int(shard)]:
+                raise NotProven(
+                    f"Map gave {parted[int(shard)]} bytes to partition {shard}, but reduce took {taken}."
+                )
         if stage == "merge" and given is not None and given[1] != found.records_in:
             raise NotProven(
                 f"Stage {given[0]} gave {given[1]} records, but merge took {found.records_in}."
@@ -94,7 +104,7 @@ def quarantine_in(store: Store, ledgers: Ledgers) -> Iterator[File]:
             yield entry.receipt.quarantine
 
 
-def programs_in(store: Store, ledgers: Ledgers) -> tuple[Program, ...]:
+def programs_in(store: Store, ledgers: Ledgers) -> tuple[ProgramWork, ...]:
     """Which shards are the work of which version of the job's code, oldest version's name first."""
     shards: dict[str, dict[Stage, list[str]]] = {}
     for stage, ledger in ledgers.items():
@@ -102,7 +112,7 @@ def programs_in(store: Store, ledgers: Ledgers) -> tuple[Program, ...]:
             by_stage = shards.setdefault(entry.receipt.code_version, {})
             by_stage.setdefault(stage, []).append(entry.shard)
     return tuple(
-        Program(
+        ProgramWork(
             code_version=version,
             shards={stage: in_ranges(found) for stage, found in by_stage.items()},
         )
@@ -131,6 +141,8 @@ class _Seen:
         self.entries = entries
         self.sums = Sums()
         self.outcomes: dict[str, EntryFacts] = {}
+        self.parted: Counter[int] = Counter()  # bytes given to each partition
+        self.taken: dict[str, int] = {}  # bytes taken of each
 
     def covered(self) -> Iterator[Slice]:
         """The slices that the entries account for, in order; checks each entry's sums."""
@@ -148,6 +160,11 @@ class _Seen:
                 len(entry.children), receipt.records_in, receipt.quarantined
             )
             self.sums.add(receipt.model_dump(), split=bool(entry.children))
+            for part in receipt.parts:
+                for partition, (length, _) in enumerate(part.segments):
+                    self.parted[partition] += length
+            if self.stage == "reduce":
+                self.taken[entry.shard] = receipt.bytes_in
             yield from entry.covered
 
 

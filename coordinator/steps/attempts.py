@@ -199,7 +199,7 @@ def perform(
     standing = ledger.find(place.store, keys, stage, shard_id)
     if standing is None:
         check_code(place.run, place.code_version)
-        shard = read_shard(place.store, keys, stage, message.shard)
+        shard = read_shard(place.store, message.shard)
         began = place.clock()
         done = _dissect(place, shard, attempt) if begin() else None
         if done is None:
@@ -351,7 +351,7 @@ def _what_it_reads(place: RunPlace, message: Message) -> str:
     """What a shard reads, in words: its first object and how many more, or its partition. Nothing
     where its description can't be read, which may be what failed."""
     try:
-        shard = read_shard(place.store, place.keys, message.stage, message.shard)
+        shard = read_shard(place.store, message.shard)
     except FanfoldError:
         return ""
     if shard.partition is not None:

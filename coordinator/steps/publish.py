@@ -6,7 +6,7 @@ visible. What comes after it can be repeated, and a cancel comes too late.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from coordinator.errors import AlreadyExists, NotProven, OutcomeUnknown, Superseded
@@ -32,7 +32,7 @@ class Published:
     pointer_moved: bool
 
 
-def publish(store: Store, job: Job, run: RunRecord, *, now: float) -> Published:
+def publish(store: Store, job: Job, run: RunRecord, *, clock: Callable[[], float]) -> Published:
     """Prove the run complete and make it what readers see. May be repeated.
 
     Raises:
@@ -42,8 +42,9 @@ def publish(store: Store, job: Job, run: RunRecord, *, now: float) -> Published:
     """
     keys = RunKeys(run.job, run.run_id)
     if run.state not in COMMITTED:
+        began = clock()
         proof.prove_run(store, run)
-        run = _commit(store, run, now)
+        run = _commit(store, run, began, clock())
     manifest = _write_manifest(store, keys, _manifest(store, keys, job, run))
     moved = catalogue.move_pointer(store, keys, manifest)
     run = runs.change_own(
@@ -55,15 +56,18 @@ def publish(store: Store, job: Job, run: RunRecord, *, now: float) -> Published:
     return Published(run, manifest, moved)
 
 
-def _commit(store: Store, run: RunRecord, now: float) -> RunRecord:
-    """The commit point: the run as it was proven is going to be published, and nothing else."""
+def _commit(store: Store, run: RunRecord, began: float, now: float) -> RunRecord:
+    """The commit point: the run as it was proven is going to be published, and nothing else. What
+    it has cost is fixed here."""
 
     def edit(found: RunRecord) -> RunRecord:
         if (found.plans, found.sealed) != (run.plans, run.sealed):
             raise Superseded(f"Run {run.run_id} of job {run.job} has been drafted anew.")
         if found.state in COMMITTED:
             return found
-        return found.model_copy(update={"state": "publishing", "published": now})
+        return runs.used(found, now - began).model_copy(
+            update={"state": "publishing", "published": now}
+        )
 
     return runs.change_own(store, run, edit, states=("running", *COMMITTED))
 

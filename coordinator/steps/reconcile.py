@@ -137,7 +137,7 @@ def reconcile(
             ahead = _judge(store, job, run, found, began, clock)
             if isinstance(ahead, FanOut):
                 return ahead
-            run = _close_stage(store, job, run, found, ahead.totals, draft)
+            run = _close_stage(store, job, run, found, ahead.totals, draft, began, clock)
 
 
 def _begin(
@@ -291,9 +291,16 @@ def _dollars(job: Job, run: RunRecord, stage: Stage, totals: Totals) -> tuple[fl
 
 
 def _close_stage(
-    store: Store, job: Job, run: RunRecord, found: Ledger, totals: Totals, draft: str
+    store: Store,
+    job: Job,
+    run: RunRecord,
+    found: Ledger,
+    totals: Totals,
+    draft: str,
+    began: float,
+    clock: Clock,
 ) -> RunRecord:
-    """Seal a complete stage and commit the plan of the next."""
+    """Seal a complete stage and commit the plan of the next. The last one ends this pass."""
     stage = found.stage
     sealed = found.seal(found.keys.sealed(draft, stage))
     following = stage_after(stage, keyed=job.keyed)
@@ -302,6 +309,8 @@ def _close_stage(
     def close(record: RunRecord) -> RunRecord:
         if stage in record.sealed:
             return record
+        if following is None:
+            record = runs.used(record, clock() - began)
         return record.model_copy(
             update={
                 "sealed": {**record.sealed, stage: sealed},

@@ -86,10 +86,8 @@ def share_out(rest: Slices, pieces: int, reader: Reader) -> tuple[Slices, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Walked:
-    """What a walk over a shard's records found: how many there are, and the children.
-
-    With one record there are no children; `suspect` is the batch it lies in.
-    """
+    """What a walk over a shard's records found: how many there are, and the children. With one
+    record there are none."""
 
     records: int
     children: tuple[Slices, ...]

@@ -17,10 +17,8 @@ from coordinator.keys import (
     QUARANTINE,
     JobKeys,
     RunKeys,
-    after_job,
     folder_in_stage,
     is_listing,
-    job_of,
 )
 from coordinator.model import RunRecord
 from coordinator.rules.stages import stages_of
@@ -45,11 +43,7 @@ class Cleaned:
 
 def jobs_in(store: Store) -> Iterator[str]:
     """The jobs that have anything in a store, in order."""
-    after = ""
-    while (first := next(iter(store.list("", after=after)), None)) is not None:
-        name = job_of(first.key)
-        yield name
-        after = after_job(name)
+    return store_folders(store, "")
 
 
 def run_ids(store: Store, job: str) -> Iterator[str]:
@@ -119,7 +113,7 @@ def _of_expired(store: Store, keys: RunKeys) -> Iterator[tuple[str, int]]:
 
 def _left_over(store: Store, run: RunRecord, now: float) -> Iterator[tuple[str, int]]:
     """What of an unpublished run nothing names, and nothing will: it is a day old, and no attempt
-    commits after half a day."""
+    commits after `ATTEMPT_HOURS`."""
     keys = runs.keys_of(run)
     named = {file.key for file in run.listing.chunks} if run.listing else set()
     for stage, plan in run.plans.items():

@@ -1,65 +1,23 @@
-"""Repair: have the shards done again whose entries are broken, the only thing that ever takes an
-entry out of a run.
+"""Repair: have the shards done again whose entries are broken.
 
-An entry is broken when it can't be read, does not add up, does not account for its shard, or names
-a file that is missing or is not what it says. The stage is drafted anew without the roots that such
-entries belong to, and whatever was derived from them: every later stage is planned again. Nothing
-is deleted; taking the run up again does just that work anew.
+The stage is drafted anew without the roots that such entries belong to, and whatever was derived
+from them: every later stage is planned again. Nothing is deleted; taking the run up again does just
+that work anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-
-from coordinator.errors import FanfoldError, KeyMissing, LedgerBroken, RunMismatch
-from coordinator.ids import new_draft
-from coordinator.keys import RunKeys, shard_of_entry
-from coordinator.model import (
-    Entry,
-    File,
-    LastPass,
-    PlanRef,
-    RunRecord,
-    Shard,
-    ShardRef,
-    Stage,
-    parent_id,
-    shard_order,
-)
-from coordinator.rules.slices import joined
+from coordinator.errors import RunMismatch
+from coordinator.keys import RunKeys
+from coordinator.model import LastPass, RunRecord, root_id
 from coordinator.rules.stages import stages_of
-from coordinator.state import plans, runs
-from coordinator.state.files import file_at, read_file, read_lines
+from coordinator.state import runs
 from coordinator.state.redraft import redraft
 from coordinator.store.ports import Store
+from coordinator.upkeep.examine import Broken, examine
 
 
-@dataclass(frozen=True, slots=True)
-class Removed:
-    """An entry that is not taken over, and why."""
-
-    stage: Stage
-    shard: str
-    reason: str
-
-
-@dataclass(slots=True)
-class Examined:
-    """The entries of a stage that can be read, and what is wrong with it."""
-
-    bodies: dict[str, bytes] = field(default_factory=dict)
-    entries: dict[str, Entry] = field(default_factory=dict)
-    broken: list[Removed] = field(default_factory=list)
-
-    def in_order(self) -> list[str]:
-        return sorted(self.bodies, key=shard_order)
-
-    def body(self, shard: str) -> bytes:
-        return self.bodies[shard]
-
-
-def repair(store: Store, keys: RunKeys, *, owner: str) -> list[Removed]:
+def repair(store: Store, keys: RunKeys, *, owner: str, draft: str) -> list[Broken]:
     """Draft the first broken stage of an unpublished run anew, and plan what follows it again.
 
     The run gets a new owner and epoch, so that whoever still works on it is fenced off.
@@ -83,128 +41,9 @@ def repair(store: Store, keys: RunKeys, *, owner: str) -> list[Removed]:
     for stage in stages_of(run.declaration):
         if stage not in run.plans:
             break
-        found = _examine(store, run, stage)
+        found = examine(store, run, stage)
         if found.broken:
-            again = {_root(removed.shard) for removed in found.broken}
-            redraft(store, run, stage, draft=new_draft(), again=again, found=found, begin=begin)
+            again = {root_id(each.shard) for each in found.broken}
+            redraft(store, run, stage, draft=draft, again=again, found=found, begin=begin)
             return found.broken
     return []
-
-
-def _examine(store: Store, run: RunRecord, stage: Stage) -> Examined:
-    """Every entry of a stage, and everything that is wrong with them."""
-    plan, keys = run.plans[stage], runs.keys_of(run)
-    if plan.snapshot is not None:
-        for _ in read_file(store, plan.snapshot):
-            pass
-    found = Examined()
-    for shard, key, body in _bodies(store, keys, stage, plan):
-        try:
-            entry = Entry.decode(body, where=store.url(key))
-            if entry.shard != shard or entry.stage != stage:
-                raise LedgerBroken(f"{store.url(key)} is of shard {entry.shard}.")
-        except LedgerBroken as error:
-            found.broken.append(Removed(stage, shard, str(error)))
-            continue
-        if shard in found.entries:
-            found.broken.append(Removed(stage, shard, "the shard has two entries"))
-        found.entries[shard], found.bodies[shard] = entry, body
-    index = plans.read_index(store, plan)
-    for shard in found.in_order():
-        entry = found.entries[shard]
-        reason = _problem(store, keys, plan, index, found, entry) or _lost_file(store, entry)
-        if reason is not None:
-            found.broken.append(Removed(stage, shard, reason))
-    if stage in run.sealed and not found.broken:
-        found.broken += _seal(store, run, stage)
-    return found
-
-
-def _bodies(
-    store: Store, keys: RunKeys, stage: Stage, plan: PlanRef
-) -> Iterator[tuple[str, str, bytes]]:
-    """Shard, key and body of what the stage inherits, and of what lies in its folder."""
-    if plan.inherits is not None:
-        for line in read_lines(store, plan.inherits):
-            entry = Entry.decode(line, where=store.url(plan.inherits.key))
-            yield entry.shard, plan.inherits.key, line
-    listed = (stat.key for stat in store.list(keys.ledger(stage)))
-    for key, body in store.get_many(key for key in listed if shard_of_entry(key)):
-        yield shard_of_entry(key) or "", key, body
-
-
-def _problem(
-    store: Store,
-    keys: RunKeys,
-    plan: PlanRef,
-    index: list[tuple[int, int, str]],
-    found: Examined,
-    entry: Entry,
-) -> str | None:
-    """What is wrong with an entry by itself, and with its place in the plan."""
-    receipt = entry.receipt
-    if receipt.records_in != receipt.mapped + receipt.quarantined + receipt.blank:
-        return "its counts do not add up"
-    if (entry.outcome == "split") != bool(entry.children):
-        return "it is no outcome"
-    try:
-        shard = _described(store, keys, plan, index, found, entry)
-    except FanfoldError as error:
-        return str(error)
-    if shard is None:
-        return "the plan has no such shard"
-    accounted = (*entry.covered, *(piece for child in entry.children for piece in child))
-    if joined(accounted) != joined(shard.slices):
-        return "it does not account for its shard"
-    return None
-
-
-def _described(
-    store: Store,
-    keys: RunKeys,
-    plan: PlanRef,
-    index: list[tuple[int, int, str]],
-    found: Examined,
-    entry: Entry,
-) -> Shard | None:
-    """A shard as the plan, or the split entry of its parent, describes it."""
-    cut = parent_id(entry.shard)
-    if cut is None:
-        root = int(entry.shard)
-        if root >= len(index):
-            return None
-        offset, length, digest = index[root]
-        ref = ShardRef(
-            id=entry.shard, key=plan.plan.key, offset=offset, length=length, digest=digest
-        )
-        shard = plans.read_shard(store, keys, entry.stage, ref)
-    else:
-        parent, _ = cut
-        if parent not in found.bodies or not found.entries[parent].children:
-            return None
-        shard = plans.child_of(found.bodies[parent], entry.shard)
-    return shard
-
-
-def _lost_file(store: Store, entry: Entry) -> str | None:
-    """A file that an entry names and that is not what it says; a read that fails says nothing."""
-    receipt = entry.receipt
-    files: list[File] = [part.plain() for part in receipt.parts]
-    files += [*receipt.results, *([receipt.quarantine] if receipt.quarantine else [])]
-    for file in files:
-        if file_at(store, file.key) != file:
-            return f"{store.url(file.key)} is missing or is not what the entry says"
-    return None
-
-
-def _seal(store: Store, run: RunRecord, stage: Stage) -> Iterator[Removed]:
-    """What is wrong with the sealed ledger of a stage whose entries are whole."""
-    try:
-        for _ in read_lines(store, run.sealed[stage]):
-            pass
-    except (LedgerBroken, KeyMissing) as error:
-        yield Removed(stage, "", str(error))
-
-
-def _root(shard: str) -> str:
-    return shard.split(".", 1)[0]

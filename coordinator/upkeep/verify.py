@@ -11,7 +11,7 @@ from itertools import zip_longest
 
 from coordinator.errors import DuplicateName, FanfoldError, KeyMissing, LedgerBroken, NotProven
 from coordinator.keys import RunKeys
-from coordinator.model import File, Manifest, Pointer, RunRecord, Stage
+from coordinator.model import File, Manifest, RunRecord, Stage
 from coordinator.rules.stages import stages_of
 from coordinator.state import catalogue, proof, runs
 from coordinator.state.files import file_at, read_lines
@@ -161,12 +161,8 @@ def _pointer(store: Store, keys: RunKeys, manifest: Manifest) -> Iterator[Findin
     own = catalogue.pointer_to(keys, manifest)
     if standing is None:
         yield Finding(where, "the pointer is missing")
-    elif standing != own and _order(standing) <= _order(own):
+    elif standing != own and catalogue.order_of(standing) <= catalogue.order_of(own):
         yield Finding(where, f"it points at run {standing.run_id}, not at this newer one")
-
-
-def _order(pointer: Pointer) -> tuple[float, str]:
-    return pointer.logical_time, pointer.run_id
 
 
 # ------------------------------------------------------------------------------------------------

@@ -110,10 +110,12 @@ def publishing_comes_before_verifying(patch: Patch) -> None:
             inner.setattr(proof, "prove", lambda *arguments, **named: None)
             prove(store, run)
 
-    def publish_first(store: Store, job: Job, run: RunRecord, *, now: float) -> Published:
+    def publish_first(
+        store: Store, job: Job, run: RunRecord, *, clock: Callable[[], float]
+    ) -> Published:
         with pytest.MonkeyPatch.context() as inner:
             inner.setattr(proof, "prove_run", unverified)
-            published = publishing.publish(store, job, run, now=now)
+            published = publishing.publish(store, job, run, clock=clock)
         prove(store, published.run)
         return published
 

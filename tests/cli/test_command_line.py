@@ -121,6 +121,20 @@ def test_the_newest_result_is_found_by_its_pointer(shell: Shell) -> None:
     assert (shell.folder / "out" / latest["manifest"]).is_file()
 
 
+def test_a_run_is_proven_by_what_is_published_when_all_else_has_expired(shell: Shell) -> None:
+    shell.write("a.txt")
+    assert shell.run("a.txt", "--run-id", "r1").code == 0
+    shutil.rmtree(shell.folder / "out/copy/runs")
+
+    for folder in ("runs", "published"):
+        proven = shell.call("verify", f"out/copy/{folder}/r1")
+        assert proven.code == 0, proven.err
+        assert "Run r1 of job copy is proven" in proven.out
+
+    (shell.folder / "out/copy/results/r1/copy.txt").write_text("other\n")
+    assert shell.call("verify", "out/copy/published/r1").code == 1
+
+
 def test_a_proven_run_and_a_damaged_one(shell: Shell) -> None:
     shell.write("a.txt")
     shell.run("a.txt", "--run-id", "r1")

@@ -10,6 +10,7 @@ import pytest
 
 from coordinator.errors import FanfoldError, RunCancelled, StoreUnavailable, Superseded
 from coordinator.formats.lines import Lines
+from coordinator.ids import new_draft
 from coordinator.keys import RunKeys
 from coordinator.limits import Limits
 from coordinator.model import RunRecord
@@ -96,7 +97,7 @@ def test_a_repair_at_any_moment_fences_off_or_comes_too_late() -> None:
             entries = [*store.list(runs.keys_of(run).ledger("map"))]
             if entries and run.state == "running":
                 store.replace(entries[0].key, b"broken", entries[0].tag)
-                repair(store, KEYS, owner="repair")
+                repair(store, KEYS, owner="repair", draft=new_draft())
 
         world = a_world(Struck(at, break_and_repair))
         try:
@@ -132,10 +133,10 @@ def test_a_publish_that_was_asleep_does_not_publish_an_older_draft() -> None:
     world.store.delete(["job/latest.json"])
     first = next(iter(world.store.list(world.keys.ledger("map"))))
     world.overwrite(first.key, b"broken")
-    repair(world.store, KEYS, owner=asleep.owner)
+    repair(world.store, KEYS, owner=asleep.owner, draft=new_draft())
 
     with pytest.raises(Superseded, match="drafted anew"):
-        publish(world.store, world.job, asleep, now=9.0)
+        publish(world.store, world.job, asleep, clock=lambda: 9.0)
     assert not world.store.exists("job/latest.json")
 
 

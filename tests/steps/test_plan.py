@@ -87,7 +87,7 @@ def refs(store: MemoryStore, ref: PlanRef) -> list[ShardRef]:
 
 
 def shards_of(store: MemoryStore, ref: PlanRef) -> list[Shard]:
-    return [read_shard(store, KEYS, "map", found) for found in refs(store, ref)]
+    return [read_shard(store, found) for found in refs(store, ref)]
 
 
 def pinned_in(store: MemoryStore, ref: PlanRef) -> list[Pinned]:
@@ -309,7 +309,7 @@ def test_a_shard_is_read_by_its_range_and_nothing_else_is() -> None:
     store, ref = plan(a_job(Lines()), MemoryInputs(BODIES), shard_bytes=20)
 
     for number, found in enumerate(refs(store, ref)):
-        assert read_shard(store, KEYS, "map", found).id == str(number)
+        assert read_shard(store, found).id == str(number)
 
 
 def test_a_shard_that_is_not_what_its_message_says_is_refused() -> None:
@@ -322,9 +322,9 @@ def test_a_shard_that_is_not_what_its_message_says_is_refused() -> None:
         first.model_copy(update={"length": first.length - 1}),
     ):
         with pytest.raises(LedgerBroken, match="Shard 0 is described otherwise"):
-            read_shard(store, KEYS, "map", wrong)
+            read_shard(store, wrong)
     with pytest.raises(LedgerBroken, match="describes shard 1, not 0"):
-        read_shard(store, KEYS, "map", second.model_copy(update={"id": "0"}))
+        read_shard(store, second.model_copy(update={"id": "0"}))
 
 
 def test_a_damaged_index_is_named() -> None:

@@ -67,10 +67,10 @@ def test_a_manifest_tells_what_was_read_what_came_out_and_by_which_code() -> Non
 def test_publishing_again_changes_nothing() -> None:
     world = a_world()
     run = complete(world)
-    first = publish(world.store, world.job, run, now=1.0)
+    first = publish(world.store, world.job, run, clock=lambda: 1.0)
     files = {stat.key: stat.tag for stat in world.store.list("") if "run.json" not in stat.key}
 
-    second = publish(world.store, world.job, run, now=2.0)
+    second = publish(world.store, world.job, run, clock=lambda: 2.0)
 
     assert second.manifest == first.manifest
     assert files == {
@@ -79,13 +79,22 @@ def test_publishing_again_changes_nothing() -> None:
     assert read_manifest(world.store, world.keys) == first.manifest
 
 
+def test_every_pass_of_the_coordinator_is_in_the_price() -> None:
+    world = a_world()
+
+    run = world.run().run
+
+    assert run.dispatched == 3
+    assert run.passes == 1 + (run.dispatched + 1) + 1  # Plan, every Reconcile, Publish
+
+
 def test_a_run_that_was_taken_over_publishes_nothing() -> None:
     world = a_world()
     run = complete(world)
     runs.change(world.store, world.keys, lambda found: found.model_copy(update={"owner": "other"}))
 
     with pytest.raises(Superseded):
-        publish(world.store, world.job, run, now=1.0)
+        publish(world.store, world.job, run, clock=lambda: 1.0)
     assert not world.store.exists(world.keys.manifest)
     assert not world.store.exists(world.keys.latest())
 
@@ -203,6 +212,12 @@ FORGERIES: dict[str, tuple[Stage, Callable[[Entry], list[Entry]], type[FanfoldEr
         NotProven,
         "Shard 1.0 of stage reduce",
     ),
+    "reduce took less of a partition than map gave it": (
+        "reduce",
+        lambda e: [with_receipt(e, bytes_in=e.receipt.bytes_in + (1 if e.shard == "1" else -1))],
+        NotProven,
+        "bytes to partition 0, but reduce took",
+    ),
     "a result is there twice": (
         "merge",
         lambda e: [with_receipt(e, results=e.receipt.results * 2)],
@@ -220,7 +235,7 @@ def test_what_is_not_proven_is_not_published(forgery: str) -> None:
     runs.change(world.store, world.keys, lambda found: run)
 
     with pytest.raises(error, match=says):
-        publish(world.store, world.job, run, now=1.0)
+        publish(world.store, world.job, run, clock=lambda: 1.0)
     assert not world.store.exists(world.keys.manifest)
     assert not world.store.exists(world.keys.latest())
     assert world.record().state == "running"
@@ -239,7 +254,7 @@ def test_a_stage_that_took_other_records_than_were_given_is_not_proven() -> None
     with pytest.raises(
         NotProven, match="The totals of stage reduce are not what its entries add up to"
     ):
-        publish(world.store, world.job, run, now=1.0)
+        publish(world.store, world.job, run, clock=lambda: 1.0)
 
 
 def test_a_stage_that_is_not_sealed_is_not_proven() -> None:
@@ -251,7 +266,7 @@ def test_a_stage_that_is_not_sealed_is_not_proven() -> None:
     )
 
     with pytest.raises(NotProven, match="Stage merge is not complete"):
-        publish(world.store, world.job, run, now=1.0)
+        publish(world.store, world.job, run, clock=lambda: 1.0)
 
 
 def test_a_sealed_ledger_that_was_changed_is_named() -> None:
@@ -261,7 +276,7 @@ def test_a_sealed_ledger_that_was_changed_is_named() -> None:
     world.overwrite(key, world.body(key).replace(b'"seconds":1', b'"seconds":2'))
 
     with pytest.raises(LedgerBroken, match=r"map\.ledger\.jsonl is not what was recorded"):
-        publish(world.store, world.job, run, now=1.0)
+        publish(world.store, world.job, run, clock=lambda: 1.0)
 
 
 # ------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import pytest
 from coordinator.errors import FanfoldError, LedgerBroken, RunMismatch
 from coordinator.formats.lines import Lines
 from coordinator.formats.objects import Blob, Objects
+from coordinator.ids import new_draft
 from coordinator.limits import Limits
 from coordinator.machine.local import Hear
 from coordinator.model import Message, RunRecord
@@ -75,7 +76,10 @@ def find(world: World, pattern: str) -> str:
 
 
 def fix(world: World) -> list[tuple[str, str]]:
-    return [(entry.stage, entry.shard) for entry in repair(world.store, world.keys, owner="repair")]
+    return [
+        (entry.stage, entry.shard)
+        for entry in repair(world.store, world.keys, owner="repair", draft=new_draft())
+    ]
 
 
 def cut_short(body: bytes) -> bytes:

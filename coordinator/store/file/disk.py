@@ -39,7 +39,7 @@ _LOCK_FILE = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 
 _IN_THE_WAY = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY}
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_LINKS = {errno.EPERM, errno.EXDEV, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK}
 
 # Owner locks held by this process. A forked child has the same open files, and would keep the
@@ -182,7 +182,7 @@ class Disk:
                 "both a file and a folder. Rename one of them."
             )
         advice = "Once that is mended, run the same command again: it goes on where it stopped."
-        if error.errno in _FULL:
+        if error.errno in FULL:
             advice = "Make room, then run the same command again: it goes on where it stopped."
         elif error.errno in _NO_LINKS:
             advice = "An output directory must allow hard links and flock: take another."
