@@ -2,7 +2,7 @@
 
 Nothing is deleted: an entry that is not inherited is in a ledger that nobody reads any more, and so
 is whatever a process writes that wakes up late. Roots are inherited or done again as a whole, with
-all that was cut from them.
+all that was cut from them. A merge is done again whole, because the results of a run lie in one folder.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ def redraft(
         Superseded, RunCancelled: somebody else has changed the plans meanwhile; nothing was done.
     """
     keys = RunKeys(run.job, run.run_id)
-    kept = [shard for shard in found.in_order() if root_id(shard) not in again]
+    whole = stage == "merge"
+    kept = [shard for shard in found.in_order() if not whole and root_id(shard) not in again]
     inherits = write_lines(store, keys.inherited(draft, stage), map(found.body, kept))
     order = stages_of(run.declaration)
     anew = order[order.index(stage) :]

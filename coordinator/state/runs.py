@@ -80,7 +80,7 @@ def claim(store: Store, wanted: Claim, *, now: float, is_live: Callable[[str], b
     Raises:
         RunBusy: its owner is alive.
         RunMismatch: the run id is another job's, declaration's or input list's.
-        RunExpired: it is too old to be taken up.
+        RunExpired: it is too old to be taken up, or its record is gone and what it published stays.
         OutcomeUnknown: nothing was claimed; try again.
     """
     keys = wanted.keys
@@ -98,6 +98,7 @@ def claim(store: Store, wanted: Claim, *, now: float, is_live: Callable[[str], b
         limits=dict(wanted.limits),
         tenure=Tenure(after=0, waves=wanted.waves, redrives=wanted.redrives),
     )
+    check_unspent(store, keys)
     try:
         store.create(keys.run, fresh.encode())
     except AlreadyExists:
@@ -180,6 +181,19 @@ def check_same(found: RunRecord, wanted: Claim, store: Store) -> None:
     if wanted.hints.shard_bytes not in (None, found.hints.shard_bytes):
         raise RunMismatch(
             f"{where} was begun with another shard size. Take a new run id, or leave it out."
+        )
+
+
+def check_unspent(store: Store, keys: RunKeys) -> None:
+    """Refuse a run id whose record has expired and whose result, or a part of its proof, stands.
+
+    Raises:
+        RunExpired: it is such a one.
+    """
+    if next(iter(store.list(keys.proof)), None) is not None and not exists(store, keys):
+        raise RunExpired(
+            f"Run {keys.run_id} of job {keys.job} has left {store.url(keys.proof)}, and its record has "
+            "expired. Start a new run id."
         )
 
 

@@ -204,7 +204,7 @@ def perform(
         done = _dissect(place, shard, attempt) if begin() else None
         if done is None:
             done = _execute(place, message.stage, shard, attempt, guard)
-        seconds = place.clock() - began
+        seconds = max(place.clock() - began, 0.0)  # a clock that was set back
         if seconds > ATTEMPT_HOURS * 3600:
             raise AttemptFailed(
                 f"The attempt took more than {ATTEMPT_HOURS} hours and does not commit."

@@ -131,6 +131,8 @@ def _results(store: Store, keys: RunKeys, manifest: Manifest) -> Iterator[Findin
             objects += 1
             size += result.size
             named.add(result.key, result.key)
+            if not result.key.startswith(manifest.results_prefix):
+                yield Finding(where, f"{result.key} does not lie in {manifest.results_prefix}")
             yield from _file(store, result)
         for stat in store.list(manifest.results_prefix):
             if named.find(stat.key) is None:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from functools import cache
 
 from tests.chaos.scenarios import EXAMPLES_SPLIT, SCENARIOS, Ended, Scenario
+from tests.chaos.simulator.effects import Effect, Kind, OneFault
 from tests.chaos.simulator.store import WRITES
-from tests.chaos.simulator.world import Effect, Kind, OneFault
 
 COORDINATORS = frozenset({"plan", "reconcile", "publish"})
 WORKERS = frozenset({"work", "bury"})
-CONDITIONAL = frozenset({"create"})
+CONDITIONAL = frozenset({"create", "replace"})
 TAKEN_OVER = (Kind.TAKEN_OVER, Kind.TAKEN_OVER_LATE)
 BY_A_PERSON = (*TAKEN_OVER, Kind.CANCELLED)
 
@@ -27,6 +27,8 @@ IN_A_FUNCTION = (
     Kind.CRASH_AFTER,
     Kind.THROTTLED,
     Kind.DELAYED,
+    Kind.OVERTAKEN,
+    Kind.IN_TURNS,
     Kind.CANCELLED,
     *TAKEN_OVER,
 )

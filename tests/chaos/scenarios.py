@@ -21,8 +21,8 @@ from PIL import Image
 from coordinator import Object
 from coordinator.loading import load_job
 from tests.chaos.simulator.cloud import Cloud, Request
+from tests.chaos.simulator.effects import Script
 from tests.chaos.simulator.watch import Expected, Watch
-from tests.chaos.simulator.world import Script
 
 HERE = Path(__file__).parent
 OURS = HERE / "jobs"

@@ -14,8 +14,8 @@ import pytest
 from tests.chaos.faults import Case, all_cases_of
 from tests.chaos.scenarios import OURS, Asked, Scenario
 from tests.chaos.simulator.cloud import Request
+from tests.chaos.simulator.effects import Kind
 from tests.chaos.simulator.watch import Expected
-from tests.chaos.simulator.world import Kind
 
 pytestmark = pytest.mark.chaos
 

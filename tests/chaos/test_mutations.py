@@ -32,8 +32,8 @@ from functions import answers, plan, wiring, work
 from functions import publish as publish_function
 from tests.chaos.faults import TAKEN_OVER, Case, all_cases, scenario_named, undisturbed
 from tests.chaos.scenarios import SAME_NAME
+from tests.chaos.simulator.effects import Kind
 from tests.chaos.simulator.store import SimulatedStore
-from tests.chaos.simulator.world import Kind
 
 pytestmark = pytest.mark.chaos
 

@@ -18,8 +18,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.chaos.faults import kinds_for
 from tests.chaos.scenarios import SCENARIOS, Scenario, take_up
 from tests.chaos.simulator.cloud import Cloud
+from tests.chaos.simulator.effects import Effect, Kind
 from tests.chaos.simulator.watch import Watch
-from tests.chaos.simulator.world import Effect, Kind, Process, World
+from tests.chaos.simulator.world import Process, World
 
 pytestmark = pytest.mark.chaos
 
@@ -29,7 +30,15 @@ PLAYED = [it for it in SCENARIOS if it.fails_as is None]
 # make an innocent record seem so. So often a shard's attempts may die, or run beside each other.
 MOST_MISHAPS = 2
 MISHAPS = frozenset(
-    {Kind.CRASH_BEFORE, Kind.CRASH_AFTER, Kind.DELAYED, Kind.TWICE, Kind.TAKEN_OVER_LATE}
+    {
+        Kind.CRASH_BEFORE,
+        Kind.CRASH_AFTER,
+        Kind.DELAYED,
+        Kind.TWICE,
+        Kind.TAKEN_OVER_LATE,
+        Kind.OVERTAKEN,
+        Kind.IN_TURNS,
+    }
 )
 
 

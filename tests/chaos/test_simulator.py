@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.chaos.simulator.effects import THROTTLES, Kind, OneFault, Trouble
 from tests.chaos.simulator.queue import Letter, Queue
-from tests.chaos.simulator.world import (
-    EPOCH,
-    THROTTLES,
-    Kind,
-    OneFault,
-    Process,
-    Trouble,
-    World,
-)
+from tests.chaos.simulator.world import EPOCH, Process, World
 
 pytestmark = pytest.mark.chaos
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.chaos.faults import ALL, all_cases, cases_of, kinds_for, scenario_named, undisturbed
 from tests.chaos.scenarios import EXAMPLES, EXAMPLES_SPLIT, SCENARIOS
-from tests.chaos.simulator.world import Kind
+from tests.chaos.simulator.effects import Kind
 
 pytestmark = pytest.mark.chaos
 

@@ -34,7 +34,7 @@ FIXED = Counter(
     {
         "s3.GetObject": 35,
         "s3.PutObject": 24,
-        "s3.ListObjectsV2": 9,
+        "s3.ListObjectsV2": 10,
         "s3.GetBucketVersioning": 1,
         "sqs.SendMessage": 1,
         "sqs.ReceiveMessage": 1,

@@ -167,6 +167,16 @@ def test_a_run_too_old_for_its_parts_is_refused() -> None:
     assert claim(store, second, now=29 * DAY - 1).owner == "second"
 
 
+@pytest.mark.parametrize("left", [KEYS.manifest, KEYS.published_ledger("map")])
+def test_a_run_id_whose_record_has_expired_and_whose_result_stands_is_refused(left: str) -> None:
+    store = MemoryStore()
+    store.create(left, b"{}")
+
+    with pytest.raises(RunExpired, match="its record has expired"):
+        claim(store)
+    assert runs.find(store, KEYS) is None
+
+
 def test_one_of_many_at_once_begins_the_run_and_all_others_find_it_busy() -> None:
     store = MemoryStore()
     together = threading.Barrier(8)

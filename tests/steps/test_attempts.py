@@ -418,6 +418,16 @@ def test_a_shard_whose_plan_was_tampered_with_is_refused() -> None:
     assert (verdict.note.error, verdict.note.fate) == ("LedgerBroken", Fate.RUN)
 
 
+def test_an_attempt_whose_clock_is_set_back_took_no_time() -> None:
+    place, messages = begun(a_world())
+    times = iter([1000.0, 400.0])
+    back = Workplace(
+        place.store, place.run, lambda: next(times), place.inputs, place.job, Program("test")
+    )
+
+    assert perform(back, messages[0], attempt="back", guard=UNHURRIED).seconds == 0.0
+
+
 def test_an_attempt_of_more_than_half_a_day_does_not_commit() -> None:
     world = a_world()
     place, messages = begun(world)

@@ -155,6 +155,21 @@ def test_a_damaged_part_of_objects_is_to_blame_and_not_the_job(
     assert world.findings() == []
 
 
+def test_the_results_of_a_merge_that_was_repaired_lie_in_one_folder() -> None:
+    job = a_job(Lines(), lambda line: [Blob(f"{line}.txt", line.encode())], sink=Objects())
+    world = World(job, {"a": b"one\n", "b": b"two\n", "c": b"six\n"}, shard_bytes=4)
+    with pytest.raises(Stopped):
+        world.run(StopBefore(world, "merge", 2))
+    world.overwrite(find(world, "/merge/.*/ledger/0"), b"broken")
+
+    fix(world)
+    folder = world.run().manifest.results_prefix
+
+    found = {stat.key for stat in world.store.list(folder)}
+    assert found == {f"{folder}{name}.txt" for name in ("one", "two", "six")}
+    assert world.findings() == []
+
+
 @pytest.mark.parametrize("stage", ["map", "reduce", "merge"])
 def test_nothing_is_set_aside_where_nothing_is_broken(stage: str) -> None:
     world = stopped(stage, shards=1)

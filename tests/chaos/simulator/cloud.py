@@ -32,10 +32,11 @@ from coordinator.rules.transport import (
 from coordinator.state import runs
 from functions import bury, plan, publish, reconcile, settings, telemetry, wiring, work
 from tests.chaos.simulator import hurt
+from tests.chaos.simulator.effects import Effect, Kind, Script, Trouble
 from tests.chaos.simulator.machine import Done, Execution, Failed, Token
 from tests.chaos.simulator.queue import Letter, Queue
 from tests.chaos.simulator.store import SimulatedInputs, SimulatedStore
-from tests.chaos.simulator.world import Effect, Kind, Process, Script, Trouble, World
+from tests.chaos.simulator.world import Process, World
 
 BUCKET = "work-bucket"
 PERSON_SECONDS = 60.0
@@ -167,7 +168,10 @@ class Cloud:
 
     def queue_of_letter(self, letter: Letter) -> None:
         """Deliver a letter once more."""
-        (self.queue if letter.name.startswith("work") else self.dead).duplicate(letter)
+        self._queue_of(letter).duplicate(letter)
+
+    def _queue_of(self, letter: Letter) -> Queue:
+        return self.queue if letter.name.startswith("work") else self.dead
 
     def record(self, run_id: str) -> dict[str, Any] | None:
         """`run.json`, as it is."""
@@ -184,6 +188,8 @@ class Cloud:
         """Invoke a function and wait for its answer."""
 
         def ended(process: Process) -> None:
+            if process.unheard:
+                return
             if process.dead is not None:
                 failed(process.dead, json.dumps({"errorMessage": "simulated"}))
             elif process.error is not None:
@@ -244,7 +250,7 @@ class Cloud:
                 idle.append(container)
             ended(process)
 
-        self.world.spawn(
+        process = self.world.spawn(
             function,
             body,
             over,
@@ -253,6 +259,21 @@ class Cloud:
             owner=event.get("execution", {}).get("Id"),
             container=container,
         )
+
+        def again(tell: Callable[[], object], heard: bool) -> None:
+            if letter is not None:
+                self._queue_of(letter).duplicate(letter, tell)
+                return
+
+            def second_over(second: Process) -> None:
+                second.unheard = not heard
+                ended(second)
+                tell()
+
+            process.unheard = heard
+            self._spawn(function, event, second_over, limit_seconds, None)
+
+        process.again = again
 
     def _enter_container(self, container: dict[Any, Any]) -> None:
         """What a container remembers is its own."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import coordinator
-from tests.chaos.simulator.world import Event, Kind, World
+from tests.chaos.simulator.effects import Kind
+from tests.chaos.simulator.paths import matches, moment, render, resolve
+from tests.chaos.simulator.world import Event, World
 
 Data = Any
 Done = Callable[[Data], None]
@@ -68,7 +69,7 @@ class Execution:
             "Id": self.id,
             "Name": self.name,
             "Input": self.input,
-            "StartTime": _moment(self.started),
+            "StartTime": moment(self.started),
         }
         return {**found, "RedriveCount": self.redrives} if self.redrives else found
 
@@ -238,7 +239,7 @@ class Walk:
             return
         state = self.states[self.state]
         for number, retrier in enumerate(state.get("Retry", ())):
-            if _matches(retrier, error):
+            if matches(retrier, error):
                 tried = self._tries.get(number, 0)
                 if tried < retrier["MaxAttempts"]:
                     self._tries[number] = tried + 1
@@ -247,7 +248,7 @@ class Walk:
                     return
                 break
         for catcher in state.get("Catch", ()):
-            if _matches(catcher, error):
+            if matches(catcher, error):
                 assert catcher["ResultPath"] == "$.error"
                 kept = {**self.data, "error": {"Error": error, "Cause": cause}}
                 self.enter(catcher["Next"], kept)
@@ -398,31 +399,3 @@ def _ignored(output: Data) -> None:
 
 def _ignored_error(error: str, cause: str) -> None:
     """Nobody hears this error."""
-
-
-def _matches(rule: Data, error: str) -> bool:
-    return error in rule["ErrorEquals"] or "States.ALL" in rule["ErrorEquals"]
-
-
-def resolve(path: str, data: Data, context: Data) -> Data:
-    """What a reference path names: `$.a.b` in the state's data, `$$.a.b` in the context."""
-    root, steps = (context, path[2:]) if path.startswith("$$") else (data, path[1:])
-    for step in steps.split(".")[1:]:
-        root = root[step]
-    return root
-
-
-def render(template: Data, data: Data, context: Data) -> Data:
-    """A template with its `.$` fields filled in."""
-    if not isinstance(template, dict):
-        return template
-    return {
-        name.removesuffix(".$"): resolve(value, data, context)
-        if name.endswith(".$")
-        else render(value, data, context)
-        for name, value in template.items()
-    }
-
-
-def _moment(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat()

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from tests.chaos.simulator.world import Kind, Process, World
+from tests.chaos.simulator.effects import Kind
+from tests.chaos.simulator.world import Process, World
 
 
 @dataclass(eq=False, slots=True)
@@ -63,10 +64,10 @@ class Queue:
                 letter.visible_at = self.world.now + seconds
                 self.world.at(letter.visible_at, self.poll)
 
-    def duplicate(self, letter: Letter) -> None:
-        """Deliver a message once more, at once, beside the first time."""
+    def duplicate(self, letter: Letter, over: Callable[[], object] = lambda: None) -> None:
+        """Deliver a message once more, at once, beside the first time; `over` is told of its end."""
         letter.receives += 1
-        self._work(letter)
+        self._work(letter, over)
 
     def poll(self) -> None:
         """Receive what is visible."""
@@ -113,13 +114,14 @@ class Queue:
             case _:
                 raise AssertionError(f"{kind} does not apply to receiving")
 
-    def _work(self, letter: Letter) -> None:
+    def _work(self, letter: Letter, over: Callable[[], object] = lambda: None) -> None:
         self._busy += 1
 
         def ended(process: Process) -> None:
             self._busy -= 1
             self._conclude(letter, process)
             self.poll()
+            over()
 
         self._invoke(self.function, letter, ended, 0.0)
 

@@ -8,11 +8,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from coordinator.errors import AlreadyExists, FanfoldError, OutcomeUnknown, StoreUnavailable
+from coordinator.errors import (
+    AlreadyExists,
+    Changed,
+    FanfoldError,
+    OutcomeUnknown,
+    StoreUnavailable,
+)
 from coordinator.model import Pinned
 from coordinator.store.memory import MemoryInputs, MemoryStore
 from coordinator.store.ports import Page, Readable, Stat
-from tests.chaos.simulator.world import Trouble, World
+from tests.chaos.simulator.effects import Trouble
+from tests.chaos.simulator.world import World
 
 _T = TypeVar("_T")
 
@@ -151,7 +158,11 @@ def _writing(operation: str, key: str) -> Trouble:
     return Trouble(
         before=lambda: StoreUnavailable(f"{key} can't be written just now (simulated)."),
         after=lambda: OutcomeUnknown(f"Whether {key} was written is not known (simulated)."),
-        refused=lambda: AlreadyExists(f"{key} is there already (simulated)."),
+        refused=lambda: (
+            AlreadyExists(f"{key} is there already (simulated).")
+            if operation == "create"
+            else Changed(f"{key} is another version (simulated).")
+        ),
     )
 
 

@@ -11,10 +11,10 @@ import heapq
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from enum import StrEnum
 from itertools import count
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
+from tests.chaos.simulator.effects import Effect, Kind, Script, Trouble, Undisturbed
 from tests.chaos.simulator.fibers import Fiber, Killed
 
 _T = TypeVar("_T")
@@ -24,91 +24,13 @@ EPOCH = 1_800_000_000.0
 MOST_EFFECTS = 20_000
 
 
-class Kind(StrEnum):
-    """What goes wrong at an effect."""
-
-    ERROR_BEFORE = "error before"
-    ERROR_AFTER = "error after"
-    UNKNOWN = "outcome unknown, not done"
-    OWN_REFUSAL = "refused because of its own first try"
-    CRASH_BEFORE = "crash before"
-    CRASH_AFTER = "crash after"
-    THROTTLED = "throttled thrice"
-    DELAYED = "delayed past the deadline"
-    TWICE = "message delivered twice"
-    OUT_OF_ORDER = "message delivered out of order"
-    TAKEN_OVER = "stopped and taken over, the old one going on beside"
-    TAKEN_OVER_LATE = "stopped and taken over, the old one going on last"
-    CANCELLED = "cancelled, and taken up again"
-
-
-THROTTLES = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Effect:
-    """One effect. `actor` is a function's name, or the service that acts."""
-
-    number: int
-    actor: str
-    operation: str
-    target: str
-
-    def __str__(self) -> str:
-        return f"#{self.number} {self.actor}: {self.operation} {self.target}"
-
-
-class Script(Protocol):
-    """Says what goes wrong, effect by effect."""
-
-    def at(self, effect: Effect) -> Kind | None: ...
-
-
-class Undisturbed:
-    """Nothing goes wrong."""
-
-    def at(self, effect: Effect) -> Kind | None:
-        return None
-
-
-@dataclass(slots=True)
-class OneFault:
-    """One fault at one effect. Being throttled lasts for three tries of the same effect."""
-
-    number: int
-    kind: Kind
-    struck: Effect | None = None
-    _left: int = THROTTLES
-
-    def at(self, effect: Effect) -> Kind | None:
-        if effect.number == self.number:
-            self.struck = effect
-            self._left -= 1
-            return self.kind
-        first = self.struck
-        if (
-            self.kind is Kind.THROTTLED
-            and first is not None
-            and self._left > 0
-            and (effect.operation, effect.target) == (first.operation, first.target)
-        ):
-            self._left -= 1
-            return self.kind
-        return None
-
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """The errors that an effect's caller sees: when it was not done, and when its answer was lost."""
-
-    before: Callable[[], Exception]
-    after: Callable[[], Exception]
-    refused: Callable[[], Exception] | None = None
-
-
 @dataclass(eq=False, slots=True)
 class Process:
-    """One invocation: a fiber, what it is, and by when it has to end."""
+    """One invocation: a fiber, what it is, and by when it has to end.
+
+    `again` makes the same invocation once more, beside this one: it is told whom to tell of its end,
+    and whether it is the second whose answer counts. The one that is `unheard` has nobody to answer.
+    """
 
     actor: str
     fiber: Fiber
@@ -117,6 +39,8 @@ class Process:
     owner: str | None = None
     container: dict[Any, Any] = field(default_factory=dict)
     held_until: float = 0.0
+    again: Callable[[Callable[[], object], bool], None] = lambda over, heard: None
+    unheard: bool = False
     dead: str | None = None
     result: Any = None
     error: BaseException | None = None
@@ -198,7 +122,7 @@ class World:
         letter: Any = None,
         owner: str | None = None,
         container: dict[Any, Any] | None = None,
-    ) -> None:
+    ) -> Process:
         """Start a process; `ended` is told when it has ended, however it did."""
 
         def live() -> None:
@@ -233,6 +157,7 @@ class World:
 
         self._turns[process] = turn
         self.at(self.now, turn)
+        return process
 
     def _turn(self, process: Process) -> None:
         before, self.current = self.current, process
@@ -244,6 +169,21 @@ class World:
         """Let the current process wait; one that waits past its deadline dies."""
         process = self._running()
         self.at(min(self.now + seconds, process.deadline), self._turns[process])
+        process.fiber.pause()
+        self._check(process)
+
+    def wait_for(self, begin: Callable[[Callable[[], object]], object]) -> None:
+        """Let the current process wait until what begins here says that it is over."""
+        process = self._running()
+        over: list[bool] = []
+
+        def wake() -> None:
+            if not over:
+                over.append(True)
+                self.at(self.now, self._turns.get(process, _nothing))
+
+        begin(wake)
+        self.at(process.deadline, wake)
         process.fiber.pause()
         self._check(process)
 
@@ -330,6 +270,11 @@ class World:
                 self.sleep(float("inf"))
             case Kind.TWICE:
                 self.duplicate(process.letter)
+            case Kind.OVERTAKEN:
+                self.wait_for(lambda over: process.again(over, True))
+            case Kind.IN_TURNS:
+                process.again(_nothing, len(self.trace) % 2 == 0)
+                self.sleep(TICK_SECONDS)
             case Kind.CANCELLED:
                 self.cancel()
                 self.sleep(TICK_SECONDS * (len(self.trace) % 8))
@@ -353,3 +298,7 @@ class World:
 
         again = process.letter.visible_at if process.letter is not None else process.deadline + 5
         self.at(again + TICK_SECONDS * (len(self.trace) % 32), arrive)
+
+
+def _nothing() -> None:
+    """Nobody waits for this."""
