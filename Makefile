@@ -15,7 +15,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export CDK_DISABLE_CLI_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format types test chaos demo bench synth lock clean
+.PHONY: help setup lint format types test chaos mistakes demo bench synth lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ test: setup lint types ## what CI runs: lint, types, tests
 
 chaos: setup ## every schedule of faults
 	FANFOLD_CHAOS=all $(BIN)/pytest tests/chaos --numprocesses 2 --dist worksteal --timeout 1800
+
+mistakes: setup ## make every mistake of a list, and see that the tests find it
+	FANFOLD_MISTAKES=all $(BIN)/pytest tests/mistakes tests/chaos/test_mutations.py --numprocesses 2 --dist worksteal
 
 demo: setup ## count the words of the standard library, on this machine
 	@stdlib="$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" && \

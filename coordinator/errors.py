@@ -45,6 +45,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 REASON_LETTERS = 200
+MESSAGE_LETTERS = 2000
 
 
 class Fate(StrEnum):
@@ -230,6 +231,17 @@ def error_from(name: str, message: str) -> FanfoldError:
     where the name is none of the tree's."""
     kind = error_named(name)
     return kind(message) if kind.__name__ == name else FanfoldError(f"{name}: {message}")
+
+
+def message_of(error: FanfoldError) -> str:
+    """The message of an error of the tree, for a note. A job's code may have raised it, with a text
+    of its own: too long, no Unicode, or another error."""
+    try:
+        text = str(error).strip()
+    except Exception:  # noqa: BLE001  the job's own `__str__` raised
+        text = ""
+    told = text if len(text) <= MESSAGE_LETTERS else f"{text[:MESSAGE_LETTERS]}..."
+    return told.encode(errors="backslashreplace").decode()
 
 
 def reason_of(error: BaseException) -> str:

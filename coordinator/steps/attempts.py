@@ -22,6 +22,7 @@ from coordinator.errors import (
     FanfoldError,
     Fate,
     ToleranceExceeded,
+    message_of,
     reason_of,
 )
 from coordinator.limits import Limits
@@ -315,7 +316,7 @@ def note_of(
         attempt=attempt,
         receives=receives,
         error=error.name,
-        reason=str(error),
+        reason=message_of(error),
         fate=error.fate,
         at=at,
         seconds=round(max(at - began, 0.0), 6),

@@ -8,7 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import botocore.exceptions
 import pytest
+
+from coordinator.errors import AttemptFailed, FanfoldError, RetryableError, error_named
+from coordinator.rules.transport import COORDINATOR_SECONDS, GRACE_SECONDS
 
 DEFINITION = Path(__file__).parents[2] / "coordinator" / "run.asl.json"
 TEXT = DEFINITION.read_text()
@@ -19,6 +23,14 @@ TRANSIENT = {
     "Lambda.AWSLambdaException",
     "Lambda.SdkClientException",
     "Lambda.TooManyRequestsException",
+}
+# What a function could not know: it was killed, or its answer did not arrive.
+KILLED = {"Lambda.Unknown", "Sandbox.Timedout", "Runtime.ExitError", "States.Timeout"}
+CONNECTIONS = {
+    "ConnectTimeoutError",
+    "ReadTimeoutError",
+    "EndpointConnectionError",
+    "ConnectionClosedError",
 }
 
 
@@ -95,10 +107,150 @@ def test_the_two_fan_outs_send_the_same_message() -> None:
     assert ALL["FanOut"]["ItemSelector"] == ALL["FanOutInline"]["ItemSelector"]
 
 
+@pytest.mark.parametrize("name", LAMBDAS)
+def test_a_state_waits_a_minute_longer_than_its_function_may_run(name: str) -> None:
+    assert LAMBDAS[name]["TimeoutSeconds"] == COORDINATOR_SECONDS + GRACE_SECONDS
+
+
+@pytest.mark.parametrize("name", LAMBDAS)
+def test_which_errors_of_a_function_are_retried_how_often(name: str) -> None:
+    ours = {kind.__name__ for kind in RetryableError.__subclasses__() if kind is not AttemptFailed}
+    passing, killed = LAMBDAS[name]["Retry"]
+    assert set(passing["ErrorEquals"]) == TRANSIENT | CONNECTIONS | ours
+    assert set(killed["ErrorEquals"]) == KILLED
+    assert (passing["IntervalSeconds"], passing["MaxAttempts"]) == (2, 8)
+    assert (killed["IntervalSeconds"], killed["MaxAttempts"]) == (5, 2)
+
+
+def test_every_name_of_an_error_is_one_that_somebody_raises() -> None:
+    """A name that nobody raises retries nothing, and nothing says so."""
+    named = {
+        error
+        for state in TASKS.values()
+        for retrier in state["Retry"]
+        for error in retrier["ErrorEquals"]
+        if "." not in error
+    }
+    for name in named - CONNECTIONS:
+        assert issubclass(error_named(name), FanfoldError)
+        assert error_named(name).__name__ == name
+    for name in CONNECTIONS:
+        assert issubclass(getattr(botocore.exceptions, name), botocore.exceptions.BotoCoreError)
+
+
 @pytest.mark.parametrize("name", SENDS)
 def test_a_message_is_sent_again_only_when_it_was_not_sent(name: str) -> None:
     (retrier,) = SENDS[name]["Retry"]
-    assert all(error.startswith("SQS.") for error in retrier["ErrorEquals"])
+    assert set(retrier["ErrorEquals"]) == {"SQS.AmazonSQSException", "SQS.SdkClientException"}
+    assert (retrier["IntervalSeconds"], retrier["MaxAttempts"]) == (2, 5)
+
+
+@pytest.mark.parametrize("name", SENDS)
+def test_a_child_waits_for_its_answer_and_not_for_ever(name: str) -> None:
+    assert SENDS[name]["Resource"] == "arn:aws:states:::sqs:sendMessage.waitForTaskToken"
+    assert SENDS[name]["TimeoutSecondsPath"] == "$.timeout_seconds"
+    assert "TimeoutSeconds" not in SENDS[name]
+
+
+def test_a_message_is_all_that_a_worker_is_told() -> None:
+    body = SENDS["Shard"]["Parameters"]["MessageBody"]
+    given = ("job", "run_id", "stage", "draft", "wave", "epoch", "shard")
+    assert body == {
+        "version": 1,
+        **{f"{name}.$": f"$.{name}" for name in given},
+        "token.$": "$$.Task.Token",
+    }
+    assert ALL["FanOut"]["ItemSelector"] == {
+        "shard.$": "$$.Map.Item.Value",
+        **{f"{name}.$": f"$.{name}" for name in ("stage", "draft", "wave")},
+        **{f"{name}.$": f"$.run.{name}" for name in ("job", "run_id", "epoch")},
+        "timeout_seconds.$": "$.child_timeout_seconds",
+    }
+
+
+def test_one_shard_that_fails_leaves_the_others_alone() -> None:
+    (catcher,) = SENDS["ShardInline"]["Catch"]
+    assert catcher["ErrorEquals"] == ["States.ALL"]
+    assert catcher["Next"] == "ShardFailed"
+    assert ALL["ShardFailed"]["End"] is True
+    assert "Catch" not in SENDS["Shard"]  # its child is an execution of its own
+
+
+@pytest.mark.parametrize("name", ["FanOut", "FanOutInline"])
+def test_a_map_opens_no_more_children_than_it_is_told_and_is_then_judged(name: str) -> None:
+    assert ALL[name]["MaxConcurrencyPath"] == "$.concurrency"
+    assert ALL[name]["Next"] == "Reconcile"
+
+
+def test_the_items_of_a_map_and_its_results_lie_where_reconcile_says() -> None:
+    assert ALL["FanOutInline"]["ItemsPath"] == "$.shards"
+    assert ALL["FanOut"]["ItemReader"] == {
+        "Resource": "arn:aws:states:::s3:getObject",
+        "ReaderConfig": {"InputType": "JSON"},
+        "Parameters": {"Bucket.$": "$.items.bucket", "Key.$": "$.items.key"},
+    }
+    assert ALL["FanOut"]["ResultWriter"] == {
+        "Resource": "arn:aws:states:::s3:putObject",
+        "Parameters": {"Bucket.$": "$.results.bucket", "Prefix.$": "$.results.prefix"},
+    }
+
+
+def test_the_map_has_the_label_that_roles_and_tokens_name_its_children_by() -> None:
+    assert ALL["FanOut"]["Label"] == "FanOut"
+
+
+def test_what_starts_a_run_is_no_state_of_it() -> None:
+    trigger = ALL["Trigger"]
+    assert MACHINE["StartAt"] == "Trigger"
+    assert trigger["Result"] == {"run": None}
+    assert not {"ResultPath", "InputPath", "OutputPath"} & set(trigger)
+
+
+@pytest.mark.parametrize(
+    ("state", "ways", "otherwise"),
+    [
+        ("Planned", {"plan": "Plan", "stop": "Done"}, "Reconcile"),
+        (
+            "Reconciled",
+            {
+                "map": "FanOut",
+                "inline": "FanOutInline",
+                "publish": "Publish",
+                "plan": "Plan",
+                "stop": "Done",
+            },
+            None,
+        ),
+    ],
+)
+def test_where_an_answer_leads(state: str, ways: dict[str, str], otherwise: str | None) -> None:
+    choices = ALL[state]["Choices"]
+    assert {each["Variable"] for each in choices} == {"$.next"}
+    assert {each["StringEquals"]: each["Next"] for each in choices} == ways
+    assert ALL[state].get("Default") == otherwise
+
+
+@pytest.mark.parametrize(
+    ("name", "payload", "following"),
+    [
+        (
+            "Plan",
+            {"state_machine.$": "$$.StateMachine.Id", "run.$": "$.run"},
+            "Planned",
+        ),
+        ("Reconcile", {"state.$": "$"}, "Reconciled"),
+        ("Publish", {"run.$": "$.run"}, "Done"),
+    ],
+)
+def test_what_a_function_is_given_and_what_follows(
+    name: str, payload: dict[str, str], following: str
+) -> None:
+    given = LAMBDAS[name]["Parameters"]
+    assert given["FunctionName"] == f"${{{name}FunctionArn}}"
+    assert given["Payload"] == {"execution.$": "$$.Execution", **payload}
+    assert LAMBDAS[name]["OutputPath"] == "$.Payload"
+    assert "ResultPath" not in LAMBDAS[name]
+    assert LAMBDAS[name]["Next"] == following
 
 
 def test_nothing_a_worker_answers_reaches_the_state_data() -> None:

@@ -143,3 +143,140 @@ def test_services_may_use_a_new_key_for_what_they_write(synthesised: Synthesised
         service = statement["Principal"].get("Service", "events.amazonaws.com")
         # CDK lets EventBridge use the key of a topic without a condition, as its topics ask.
         assert service == "events.amazonaws.com" or statement["Condition"]
+
+
+def of_role(synthesised: Synthesised, role: str) -> set[Grant]:
+    """What a function of the plain job may do, but for traces."""
+    policies = Policies(synthesised.template("plain"))
+    return policies.grants(policies.role_of(role)) - TRACING
+
+
+def to_consume(queue: str) -> set[Grant]:
+    """What Lambda's own mapping takes of its function's role."""
+    arn = f"arn:aws:sqs:us-east-1:123456789012:fanfold-plain-{queue}"
+    actions = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes")
+    return {Grant(action, arn) for action in actions}
+
+
+def to_log(role: str) -> set[Grant]:
+    arn = f"arn:aws:logs:us-east-1:123456789012:log-group:/aws/lambda/fanfold-plain-{role}:*"
+    return {Grant("logs:CreateLogStream", arn), Grant("logs:PutLogEvents", arn)}
+
+
+def to_answer() -> set[Grant]:
+    machine = f"{STATES}:stateMachine:fanfold-plain"
+    return {
+        Grant(f"states:SendTask{outcome}", resource)
+        for outcome in ("Success", "Failure")
+        for resource in (machine, f"{machine}/FanOut")
+    }
+
+
+def test_bury_may_do_exactly_this(synthesised: Synthesised) -> None:
+    assert of_role(synthesised, "bury") == {
+        *to_log("bury"),
+        *to_consume("dead"),
+        *to_answer(),
+        Grant("s3:GetObject", f"{BUCKET}/plain/runs/*"),
+        Grant("s3:ListBucket", BUCKET, ("plain/*",)),
+        Grant("s3:PutObject", f"{BUCKET}/plain/runs/*/*/*/notes/*"),
+    }
+
+
+def test_work_may_do_exactly_this(synthesised: Synthesised) -> None:
+    runs, results = f"{BUCKET}/plain/runs/*", f"{BUCKET}/plain/results/*"
+    actions = ("s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload")
+    queue = "arn:aws:sqs:us-east-1:123456789012:fanfold-plain-work"
+    assert of_role(synthesised, "work") == {
+        *to_log("work"),
+        *to_consume("work"),
+        *to_answer(),
+        *(Grant(action, resource) for action in actions for resource in (runs, results)),
+        *(
+            Grant(action, f"{BUCKET}/plain/inputs/*")
+            for action in ("s3:GetObject", "s3:GetObjectVersion")
+        ),
+        Grant("s3:ListBucket", BUCKET, ("plain/*",)),
+        Grant("s3:ListBucket", BUCKET, ("plain/inputs/*",)),
+        Grant("sqs:ChangeMessageVisibility", queue),
+    }
+
+
+def test_every_function_may_log_and_trace(synthesised: Synthesised) -> None:
+    policies = Policies(synthesised.template("plain"))
+    for role in ROLES:
+        grants = policies.grants(policies.role_of(role))
+        assert to_log(role) | TRACING <= grants, role
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_lambda_may_take_from_both_queues(synthesised: Synthesised, job: str) -> None:
+    policies = Policies(synthesised.template(job))
+    for role, queue in (("work", "work"), ("bury", "dead")):
+        arn = f"arn:aws:sqs:us-east-1:123456789012:fanfold-{job}-{queue}"
+        taken = {
+            grant.action
+            for grant in policies.grants(policies.role_of(role))
+            if grant.resource == arn
+        }
+        assert taken >= {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
+
+
+def roles_of(synthesised: Synthesised, service: str) -> list[str]:
+    """The roles of the busy job that a service takes on."""
+    return [
+        name
+        for name, each in synthesised.resources("busy", "AWS::IAM::Role").items()
+        for statement in each["AssumeRolePolicyDocument"]["Statement"]
+        if statement["Principal"]["Service"] == service
+    ]
+
+
+def test_what_starts_runs_may_do_exactly_this(synthesised: Synthesised) -> None:
+    policies = Policies(synthesised.template("busy"))
+    starting = Grant("states:StartExecution", f"{STATES}:stateMachine:fanfold-busy")
+    lost = "arn:aws:sqs:us-east-1:123456789012:fanfold-busy-lost-triggers"
+    (scheduler,) = roles_of(synthesised, "scheduler.amazonaws.com")
+    (events,) = roles_of(synthesised, "events.amazonaws.com")
+    assert policies.grants(scheduler) == {starting, Grant("sqs:SendMessage", lost)}
+    assert policies.grants(events) == {starting}
+    schedule = synthesised.only("busy", "AWS::Scheduler::Schedule")
+    assert schedule["Target"]["RoleArn"] == {"Fn::GetAtt": [scheduler, "Arn"]}
+    for rule in synthesised.resources("busy", "AWS::Events::Rule").values():
+        if "upload" in rule["Name"]:
+            assert rule["Targets"][0]["RoleArn"] == {"Fn::GetAtt": [events, "Arn"]}
+
+
+def test_a_scheduler_that_can_not_start_a_run_may_encrypt_what_it_leaves(
+    synthesised: Synthesised,
+) -> None:
+    policies = Policies(synthesised.template("sealed"))
+    roles = synthesised.resources("sealed", "AWS::IAM::Role")
+    (scheduler,) = (name for name in roles if "Scheduler" in name)
+    used = {grant.action for grant in policies.grants(scheduler) if "kms:" in grant.action}
+    assert used == {"kms:GenerateDataKey", "kms:Decrypt"}
+
+
+def test_rules_may_leave_what_they_could_not_deliver(synthesised: Synthesised) -> None:
+    (queue,) = (
+        name
+        for name, each in synthesised.resources("busy", "AWS::SQS::Queue").items()
+        if each["QueueName"].endswith("lost-triggers")
+    )
+    (policy,) = (
+        each["PolicyDocument"]["Statement"]
+        for each in synthesised.resources("busy", "AWS::SQS::QueuePolicy").values()
+        if each["Queues"] == [{"Ref": queue}]
+    )
+    sending = {
+        statement["Condition"]["ArnEquals"]["aws:SourceArn"]["Fn::GetAtt"][0]
+        for statement in policy
+        if statement["Effect"] == "Allow"
+        and statement["Action"] == "sqs:SendMessage"
+        and statement["Principal"] == {"Service": "events.amazonaws.com"}
+    }
+    rules = synthesised.resources("busy", "AWS::Events::Rule")
+    assert sending == set(rules)
+    for rule in rules.values():
+        (target,) = rule["Targets"]
+        assert target["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": [queue, "Arn"]}}

@@ -21,7 +21,16 @@ from coordinator.errors import (
     error_named,
 )
 from coordinator.limits import Limits
-from coordinator.model import LastPass, Tenure, shard_order
+from coordinator.model import (
+    File,
+    LastPass,
+    Message,
+    PlanRef,
+    RunRecord,
+    ShardRef,
+    Tenure,
+    shard_order,
+)
 from coordinator.rules.decide import (
     STALLED_WAVES,
     Complete,
@@ -33,6 +42,7 @@ from coordinator.rules.decide import (
     advance,
     decide,
     missing_leaves,
+    unwanted,
 )
 from tests.support import examples
 
@@ -311,3 +321,74 @@ def test_looking_without_having_sent_anything_is_no_stall() -> None:
 @pytest.mark.parametrize("name", ["InputChanged", "AttemptFailed", "FanfoldError", "LedgerBroken"])
 def test_an_error_is_found_by_the_name_in_its_note(name: str) -> None:
     assert error_named(name).__name__ == name
+
+
+# ------------------------------------------------------------------------------------------------
+# Messages that come late
+# ------------------------------------------------------------------------------------------------
+
+
+def a_run(**fields: Any) -> RunRecord:
+    plan = PlanRef(draft="d1", plan=File(key="p", size=1, sha256="0"), index_offset=0, shards=3)
+    return RunRecord(
+        job="job",
+        run_id="r1",
+        created=0.0,
+        logical_time=0.0,
+        owner="owner",
+        code_version="one",
+        declaration={},
+        inputs=("in/*",),
+        tenure=Tenure(after=0, waves=2),
+        **{"state": "running", "epoch": 2, "plans": {"map": plan}, **fields},
+    )
+
+
+def a_message(**fields: Any) -> Message:
+    shard = ShardRef(id="0", key="p", digest="d")
+    sent = {"stage": "map", "draft": "d1", "wave": 1, "epoch": 2, **fields}
+    return Message(job="job", run_id="r1", shard=shard, **sent)
+
+
+@pytest.mark.parametrize(
+    ("run", "message", "why"),
+    [
+        pytest.param(a_run(), a_message(), None, id="of this epoch"),
+        pytest.param(a_run(epoch=1), a_message(), None, id="of an epoch that is not known yet"),
+        pytest.param(
+            a_run(wave=9), a_message(), None, id="of an earlier wave: its shard is missing still"
+        ),
+        pytest.param(
+            a_run(epoch=3),
+            a_message(),
+            "Epoch 2 of run r1 has ended; its epoch is 3.",
+            id="of an epoch that has ended",
+        ),
+        pytest.param(
+            a_run(state="cancelled"), a_message(), "Run r1 is cancelled.", id="of a cancelled run"
+        ),
+        pytest.param(
+            a_run(state="publishing"),
+            a_message(),
+            "Run r1 is publishing.",
+            id="of a run that is proven",
+        ),
+        pytest.param(
+            a_run(state="published"), a_message(), "Run r1 is published.", id="of a published run"
+        ),
+        pytest.param(
+            a_run(),
+            a_message(draft="d0"),
+            "Stage map of run r1 has been drafted anew.",
+            id="of a draft that was replaced",
+        ),
+        pytest.param(
+            a_run(),
+            a_message(stage="merge"),
+            "Stage merge of run r1 has been drafted anew.",
+            id="of a stage whose plan is gone",
+        ),
+    ],
+)
+def test_why_nobody_wants_a_message(run: RunRecord, message: Message, why: str | None) -> None:
+    assert unwanted(run, message) == why

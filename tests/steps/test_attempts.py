@@ -489,6 +489,34 @@ def test_what_is_fatal_to_the_shard_is_not_tried_again() -> None:
     assert (verdict.note.error, verdict.note.fate) == ("OutputInvalid", Fate.SHARD)
 
 
+class Mute(RetryableError):
+    """An error of a job's whose text is another error."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RetryableError("half a \ud83d pair"), r"half a \ud83d pair"),
+        (RetryableError("x" * 1_000_000), "x" * 2000 + "..."),
+        (RetryableError(" of\nlines\n"), "of\nlines"),
+        (Mute(), ""),
+    ],
+    ids=["no Unicode", "too long", "of lines", "another error"],
+)
+def test_whatever_a_job_says_of_its_failure_can_be_noted(error: Exception, reason: str) -> None:
+    world = failing(error)
+    place, [message] = begun(world)
+
+    verdict = try_once(place, message, "a")
+
+    assert isinstance(verdict, Again)
+    assert verdict.note.reason == reason
+    assert verdict.note == notes.find_note(world.store, world.keys, "map", "0", message.wave)
+
+
 def test_an_attempt_that_breaks_off_is_tried_again() -> None:
     class Broken(MemoryStore):
         broken = False

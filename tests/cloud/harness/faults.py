@@ -95,6 +95,11 @@ class Fault:
             self.hits += 1
             return True
 
+    @property
+    def struck(self) -> bool:
+        """Whether it struck, and at every one of the calls meant."""
+        return self.hits >= (len(self.nth) if self.nth is not None else 1)
+
 
 def message_of(event: Any) -> dict[str, Any]:
     """The order in an event from the queue: the body of its only record."""
@@ -128,6 +133,7 @@ class Faults:
         self._remaining: dict[str, list[tuple[Fault, int]]] = {}
         self._lost: set[str] = set()
         self._holds: list[Hold] = []
+        self._scripted: list[Fault] = []
         self.order: random.Random | None = None
 
     # Functions ------------------------------------------------------------------------------------
@@ -168,7 +174,7 @@ class Faults:
         self, function: str, remaining_ms: int, *, nth: Nth = None, match: Match | None = None
     ) -> Fault:
         """The context says that only so much of the function's time is left."""
-        fault = Fault(function, lambda _: None, match=match, nth=_numbers(nth))
+        fault = self._script(Fault(function, lambda _: None, match=match, nth=_numbers(nth)))
         self._remaining.setdefault(function, []).append((fault, remaining_ms))
         return fault
 
@@ -244,20 +250,29 @@ class Faults:
         hold = self._new_hold()
         if not late:
             hold.release()
-        self._copies.append(
-            (Fault("message", lambda _: None, match=match, nth=_numbers(nth)), hold)
-        )
+        fault = Fault("message twice", lambda _: None, match=match, nth=_numbers(nth))
+        self._copies.append((self._script(fault), hold))
         return hold
 
     def deliver_late(self, *, nth: Nth = None, match: Match | None = None) -> Hold:
         """A message stays undelivered until the hold is released."""
         hold = self._new_hold()
-        self._held.append((Fault("message", lambda _: None, match=match, nth=_numbers(nth)), hold))
+        fault = Fault("message late", lambda _: None, match=match, nth=_numbers(nth))
+        self._held.append((self._script(fault), hold))
         return hold
 
     def shuffle(self, seed: int) -> None:
         """Deliver visible messages in a random order."""
         self.order = random.Random(seed)
+
+    def without_effect(self) -> list[str]:
+        """The faults scripted so far that did not strike at every call that was meant: whatever
+        held in spite of them has not been shown."""
+        return [
+            f"{fault.target}, {fault.when}: struck {fault.hits} times of {fault.seen} calls"
+            for fault in self._scripted
+            if not fault.struck
+        ]
 
     # What the harness asks ------------------------------------------------------------------------
 
@@ -313,7 +328,9 @@ class Faults:
         nth: Nth,
         match: Match | None,
     ) -> Fault:
-        fault = Fault(function, act, "after" if after else "before", match, _numbers(nth))
+        fault = self._script(
+            Fault(function, act, "after" if after else "before", match, _numbers(nth))
+        )
         self._functions.append(fault)
         return fault
 
@@ -325,8 +342,12 @@ class Faults:
         nth: Nth,
         match: Match | None,
     ) -> Fault:
-        fault = Fault(operation, act, when, match, _numbers(nth))
+        fault = self._script(Fault(operation, act, when, match, _numbers(nth)))
         self._calls.append(fault)
+        return fault
+
+    def _script(self, fault: Fault) -> Fault:
+        self._scripted.append(fault)
         return fault
 
     def _new_hold(self) -> Hold:

@@ -1,0 +1,158 @@
+"""Mistakes in coordinator/formats and coordinator/shuffle."""
+
+from __future__ import annotations
+
+from tests.mistakes.making import Mistake
+
+RANGES = "coordinator/formats/ranges.py"
+LINES = "coordinator/formats/lines.py"
+LINEWISE = "coordinator/formats/linewise.py"
+COMPRESSION = "coordinator/formats/compression.py"
+ROWS = "coordinator/formats/csv/rows.py"
+SCATTER = "coordinator/shuffle/scatter.py"
+TABLE = "coordinator/shuffle/table.py"
+GATHER = "coordinator/shuffle/gather.py"
+
+MISTAKES = (
+    Mistake(
+        "a record that begins where a range does is passed over",
+        RANGES,
+        "return max(start - 1, 0)",
+        "return start",
+        ("tests/formats/test_ranges.py",),
+        shared=True,
+    ),
+    Mistake(
+        "a record is owned by the range in which it ends",
+        RANGES,
+        'end := fresh.find(b"\\n", owned - 1) + 1',
+        'end := fresh.find(b"\\n", owned) + 1',
+        ("tests/formats/test_ranges.py",),
+    ),
+    Mistake(
+        "a record that is too long is held",
+        RANGES,
+        "if length > record_bytes:",
+        "if length > record_bytes * 1000:",
+        ("tests/formats/test_ranges.py",),
+    ),
+    Mistake(
+        "a byte order mark is part of the first record",
+        LINEWISE,
+        "text = (data[len(BOM) :] if first and data.startswith(BOM) else data).decode(encoding)",
+        "text = data.decode(encoding)",
+        (
+            "tests/formats/test_reading.py",
+            "tests/formats/test_encoding.py",
+        ),
+    ),
+    Mistake(
+        "a line that can't be decoded takes its block with it",
+        LINES,
+        "batch.refused.append((unit, undecodable(error)))",
+        "batch.refused.append((unit, undecodable(error)))\n                return",
+        ("tests/formats/test_reading.py",),
+    ),
+    Mistake(
+        "an archive that breaks off is read as far as it goes",
+        COMPRESSION,
+        '                raise NotDecompressible("it breaks off")\n',
+        '                return b""\n',
+        ("tests/formats/test_compression.py",),
+    ),
+    Mistake(
+        "what follows the first stream of an archive is left out",
+        COMPRESSION,
+        "                if self._held:\n                    self._member = self._begin()\n",
+        "                if self._held:\n                    return None\n",
+        ("tests/formats/test_compression.py",),
+    ),
+    Mistake(
+        "a stray quote takes all that follows it for one record",
+        ROWS,
+        "                yield from self._lines_to_the_end(row)\n                return\n",
+        "                yield self._row_start, self._position, str(row)\n                return\n",
+        ("tests/formats/test_rows.py",),
+    ),
+    Mistake(
+        "a shard holds all of its pairs",
+        SCATTER,
+        "        if self._table.outweighs(self.buffer_bytes):\n            self._empty_table()\n",
+        "",
+        ("tests/shuffle/test_bounds.py",),
+    ),
+    Mistake(
+        "what waits is counted and not weighed",
+        SCATTER,
+        "if self._checked > WAITING_PAIRS or weight > WAITING_BYTES:",
+        "if self._checked > WAITING_PAIRS:",
+        ("tests/shuffle/test_bounds.py",),
+    ),
+    Mistake(
+        "values that wait weigh nothing",
+        SCATTER,
+        "self._weight += total + PLACE_BYTES * len(checked)",
+        "self._weight += PLACE_BYTES * len(checked)",
+        ("tests/shuffle/test_bounds.py",),
+    ),
+    Mistake(
+        "keys that wait weigh nothing",
+        SCATTER,
+        "weight = self._weight + self._key_weight",
+        "weight = self._weight",
+        ("tests/shuffle/test_bounds.py",),
+    ),
+    Mistake(
+        "what was spilled comes after what was not",
+        SCATTER,
+        "        for edges in self._spilled:\n"
+        "            yield from self._spill.pieces((edges[partition], edges[partition + 1]))\n"
+        "        yield from self._lines(items)\n",
+        "        yield from self._lines(items)\n"
+        "        for edges in self._spilled:\n"
+        "            yield from self._spill.pieces((edges[partition], edges[partition + 1]))\n",
+        ("tests/shuffle/test_shuffle.py",),
+    ),
+    Mistake(
+        "a partition holds all that it gathers",
+        GATHER,
+        "            if table.outweighs(self.buffer_bytes):\n                self._spill()\n",
+        "",
+        ("tests/shuffle/test_bounds.py",),
+    ),
+    Mistake(
+        "values come newest run first",
+        GATHER,
+        "for level in reversed(levels)",
+        "for level in levels",
+        ("tests/shuffle/test_bounds.py::test_values_stay_in_order_through_any_number_of_runs",),
+    ),
+    Mistake(
+        "any number of runs is merged at once",
+        GATHER,
+        "return max(2, min(FAN_IN, room // max(self._heaviest, LINE_BYTES)))",
+        "return FAN_IN * 1000",
+        ("tests/shuffle/test_bounds.py",),
+    ),
+    Mistake(
+        "values of a table weigh nothing",
+        TABLE,
+        "        self.weight += sum(weights)\n        self.heaviest = max(self.heaviest, max(weights, default=0))\n",
+        "        self.heaviest = max(self.heaviest, max(weights, default=0))\n",
+        ("tests/shuffle/test_bounds.py",),
+    ),
+    Mistake(
+        "keys of a table weigh nothing",
+        TABLE,
+        "            self.weight += KEY_BYTES * fresh + sum(weights)\n",
+        "            self.weight += 0\n",
+        ("tests/shuffle/test_bounds.py",),
+    ),
+    Mistake(
+        "a fold takes its values the wrong way round",
+        TABLE,
+        "value = combine(before, value)",
+        "value = combine(value, before)",
+        ("tests/shuffle/test_shuffle.py",),
+    ),
+)

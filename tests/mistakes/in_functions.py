@@ -1,0 +1,205 @@
+"""Mistakes in functions/."""
+
+from __future__ import annotations
+
+from tests.mistakes.making import Mistake
+
+WORK = "functions/work.py"
+BURY = "functions/bury.py"
+ANSWERS = "functions/answers.py"
+PLAN = "functions/plan.py"
+RECONCILE = "functions/reconcile.py"
+PUBLISH = "functions/publish.py"
+WIRING = "functions/wiring.py"
+TELEMETRY = "functions/telemetry.py"
+
+FAULTS = "tests/cloud/test_faults.py"
+OWNERSHIP = "tests/cloud/test_ownership.py"
+OBSERVABILITY = "tests/cloud/test_observability.py"
+EVENTS = "tests/cloud/test_events.py"
+
+MISTAKES = (
+    Mistake(
+        "receives are not counted",
+        WORK,
+        "int(record.attributes.approximate_receive_count or 1)",
+        "1",
+        (
+            "tests/cloud/test_faults.py::test_a_worker_that_always_crashes_fails_the_run_by_name_and_the_rest_is_done",
+            "tests/cloud/test_faults.py::test_a_failure_that_may_pass_goes_back_to_the_queue_with_a_delay",
+        ),
+    ),
+    Mistake(
+        "a failed attempt is deleted with its message",
+        WORK,
+        '        raise AttemptFailed(f"Shard {note.shard} is tried again; its note says why.")\n',
+        "        return\n",
+        (
+            "tests/cloud/test_faults.py::test_a_failure_that_may_pass_goes_back_to_the_queue_with_a_delay",
+        ),
+    ),
+    Mistake(
+        "a failed attempt is seen again at once",
+        WORK,
+        "        answers.delay(record, verdict.delay_seconds)\n",
+        "        answers.delay(record, 0.0)\n",
+        (
+            "tests/cloud/test_faults.py::test_a_failure_that_may_pass_goes_back_to_the_queue_with_a_delay",
+        ),
+    ),
+    Mistake(
+        "the guard does not know how much time the function has left",
+        WORK,
+        "guard=Pace(remaining_seconds, look_around(place, message), time.monotonic)",
+        "guard=Pace(900.0, look_around(place, message), time.monotonic)",
+        (
+            "tests/cloud/test_faults.py::test_a_shard_near_its_deadline_commits_what_it_has_and_children_do_the_rest",
+        ),
+    ),
+    Mistake(
+        "the guard does not look around",
+        WORK,
+        "guard=Pace(remaining_seconds, look_around(place, message), time.monotonic)",
+        "guard=Pace(remaining_seconds, lambda elapsed: False, time.monotonic)",
+        (
+            "tests/cloud/test_ownership.py::test_a_worker_of_the_stopped_execution_that_is_still_at_it_does_no_harm",
+        ),
+    ),
+    Mistake(
+        "a shard's counts are measured again with every message",
+        WORK,
+        "fresh=verdict.answer.attempt == attempt",
+        "fresh=True",
+        ("tests/cloud/test_observability.py::test_the_metrics_of_a_run",),
+    ),
+    Mistake(
+        "a record's contents are logged",
+        WORK,
+        "if note.error in {MapFailed.__name__, ReduceFailed.__name__}:",
+        "if note.error == ReduceFailed.__name__:",
+        ("tests/cloud/test_observability.py",),
+    ),
+    Mistake(
+        "a burial counts its own receive",
+        BURY,
+        "receives = max(int(record.attributes.approximate_receive_count or 0) - 1, 1)",
+        "receives = max(int(record.attributes.approximate_receive_count or 0), 1)",
+        (
+            "tests/cloud/test_faults.py::test_a_worker_that_always_crashes_fails_the_run_by_name_and_the_rest_is_done",
+        ),
+    ),
+    Mistake(
+        "a burial charges no time",
+        BURY,
+        "timeout_seconds=float(place.job.limits.timeout_seconds)",
+        "timeout_seconds=0.0",
+        (
+            "tests/cloud/test_faults.py::test_a_worker_that_always_crashes_fails_the_run_by_name_and_the_rest_is_done",
+        ),
+    ),
+    Mistake(
+        "a message that is not ours stays in the queue of the dead",
+        BURY,
+        '        telemetry.logger.error("not a message of ours", extra={"reason": str(error)})\n        return\n',
+        "        raise\n",
+        ("tests/cloud/test_faults.py::test_a_message_that_is_not_ours_ends_as_a_log_line",),
+    ),
+    Mistake(
+        "one message of a batch that can't be buried takes the others with it",
+        ANSWERS,
+        "processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)",
+        "processor = BatchProcessor(event_type=EventType.SQS)",
+        (
+            "tests/cloud/test_events.py",
+            "tests/cloud/test_faults.py::test_a_burial_that_fails_is_tried_again",
+        ),
+    ),
+    Mistake(
+        "a token that was answered before is an error",
+        ANSWERS,
+        'SPENT = frozenset({"TaskTimedOut", "InvalidToken", "TaskDoesNotExist"})',
+        'SPENT = frozenset({"InvalidToken", "TaskDoesNotExist"})',
+        ("tests/cloud/test_faults.py::test_a_run_ends_though_an_answer_is_lost_for_good",),
+    ),
+    Mistake(
+        "a cause is longer than Step Functions takes",
+        ANSWERS,
+        "cause=cause[:CAUSE_LETTERS]",
+        "cause=cause",
+        ("tests/cloud/test_events.py",),
+    ),
+    Mistake(
+        "an execution that waits to be redriven is taken for dead",
+        PLAN,
+        'LIVE = frozenset({"RUNNING", "PENDING_REDRIVE"})',
+        'LIVE = frozenset({"RUNNING"})',
+        ("tests/cloud/test_ownership.py",),
+    ),
+    Mistake(
+        "a run that was published before is planned again",
+        PLAN,
+        'if run.state == "published":',
+        'if run.state == "done":',
+        ("tests/cloud/test_ownership.py::test_two_executions_of_one_run_id_one_after_the_other",),
+    ),
+    Mistake(
+        "an error of Plan that a redrive follows is raised again",
+        RECONCILE,
+        'if failure and redrives <= state.get("redrives", 0):',
+        "if failure:",
+        (
+            "tests/cloud/test_ownership.py::test_a_run_that_failed_before_it_was_planned_is_taken_up_by_redrive",
+        ),
+    ),
+    Mistake(
+        "waves of more than forty shards go out inline",
+        RECONCILE,
+        "inline = len(items) <= INLINE_ITEMS",
+        "inline = True",
+        ("tests/cloud/test_sizes.py::test_no_payload_grows_with_ten_thousand_shards",),
+    ),
+    Mistake(
+        "the cause of a failure is lost",
+        RECONCILE,
+        'message = found.get("errorMessage", cause) if isinstance(found, dict) else cause',
+        "message = cause",
+        ("tests/cloud/test_events.py",),
+    ),
+    Mistake(
+        "freshness is counted from when the run was published",
+        PUBLISH,
+        "wiring.now() - manifest.logical_time",
+        "wiring.now() - manifest.published",
+        ("tests/cloud/test_observability.py::test_the_metrics_of_a_run",),
+    ),
+    Mistake(
+        "a container works on a message with a record older than it",
+        WIRING,
+        "if seen is None or moment - seen.at > FRESH_SECONDS or _is_behind(seen.run, message):",
+        "if seen is None or moment - seen.at > FRESH_SECONDS:",
+        ("tests/cloud/test_ownership.py",),
+    ),
+    Mistake(
+        "a container never reads the record of a run again",
+        WIRING,
+        "if seen is None or moment - seen.at > FRESH_SECONDS or _is_behind(seen.run, message):",
+        "if seen is None or _is_behind(seen.run, message):",
+        ("tests/cloud/test_ownership.py",),
+    ),
+    Mistake(
+        "a run has the limits of its job, not its own",
+        WIRING,
+        "return job.with_limits(limits_of(job.limits, run.limits))",
+        "return job",
+        ("tests/cloud/test_faults.py::test_too_many_refused_records_fail_the_run_by_name",),
+    ),
+    Mistake(
+        "what was measured before a handler raised is lost",
+        TELEMETRY,
+        "        try:\n            return handler(event, context)\n        finally:\n"
+        "            if metrics.metric_set:\n                metrics.flush_metrics()\n",
+        "        answer = handler(event, context)\n        if metrics.metric_set:\n"
+        "            metrics.flush_metrics()\n        return answer\n",
+        ("tests/cloud/test_observability.py::test_the_metrics_of_a_run",),
+    ),
+)
