@@ -12,11 +12,9 @@ from botocore.awsrequest import AWSResponse
 from moto import mock_aws
 from moto.core.botocore_stubber import BotocoreStubber
 
-from coordinator.store.file.store import FileStore
-from coordinator.store.memory import MemoryStore
 from coordinator.store.ports import Store
-from coordinator.store.s3.store import S3Store
-from tests.contracts.faults import Faults, new_bucket, new_client, no_sleep
+from tests.contracts.faults import Faults, new_bucket, new_client
+from tests.contracts.places import FilePlace, MemoryPlace, Place, S3Place
 from tests.contracts.rooms import FileRoom, MemoryRoom, Room, S3Room
 
 if TYPE_CHECKING:
@@ -55,14 +53,21 @@ def bucket(client: S3Client) -> str:
 
 
 @pytest.fixture(params=["memory", "file", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """A place of each kind, with an empty store."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "memory":
+            yield MemoryPlace()
+        elif request.param == "file":
+            yield FilePlace(tmp_path, patch)
+        else:
+            yield S3Place(request.getfixturevalue("shared_client"), patch)
+
+
+@pytest.fixture
+def store(place: Place) -> Store:
     """Each of the three stores, empty."""
-    if request.param == "memory":
-        return MemoryStore()
-    if request.param == "file":
-        return FileStore(tmp_path / "out")
-    shared: S3Client = request.getfixturevalue("shared_client")
-    return S3Store(new_bucket(shared), shared, "some/prefix", sleep=no_sleep)
+    return place.store
 
 
 @pytest.fixture(params=["memory", "file", "s3", "s3-versioned"])

@@ -29,6 +29,10 @@ class Room:
     def inputs(self, *, glob: str = "*", page_size: int = 1000) -> Inputs:
         raise NotImplementedError
 
+    def kept(self) -> dict[str, bytes]:
+        """What lies there by name, seen without the twin: a place may take two names for one."""
+        raise NotImplementedError
+
     def at(self, name: str) -> str:
         """The key of an input."""
         return self.base + name
@@ -48,6 +52,9 @@ class MemoryRoom(Room):
     def inputs(self, *, glob: str = "*", page_size: int = 1000) -> Inputs:
         return MemoryInputs(self._bodies, glob=glob, page_size=page_size)
 
+    def kept(self) -> dict[str, bytes]:
+        return {key.removeprefix(self.base): body for key, body in self._bodies.items()}
+
 
 class FileRoom(Room):
     def __init__(self, directory: Path) -> None:
@@ -63,6 +70,10 @@ class FileRoom(Room):
 
     def inputs(self, *, glob: str = "*", page_size: int = 1000) -> Inputs:
         return FileInputs(glob=glob, page_size=page_size)
+
+    def kept(self) -> dict[str, bytes]:
+        files = (path for path in Path(self.base).rglob("*") if path.is_file())
+        return {str(path).removeprefix(self.base): path.read_bytes() for path in files}
 
 
 class S3Room(Room):
@@ -83,3 +94,11 @@ class S3Room(Room):
 
     def inputs(self, *, glob: str = "*", page_size: int = 1000) -> Inputs:
         return S3Inputs(self.client, glob=glob, page_size=page_size, sleep=no_sleep)
+
+    def kept(self) -> dict[str, bytes]:
+        found = self.client.list_objects_v2(Bucket=self.bucket, Prefix="in/")
+        rows = {row["Key"].removeprefix("in/"): row["Key"] for row in found["Contents"]}
+        return {name: self._body(key) for name, key in rows.items()}
+
+    def _body(self, key: str) -> bytes:
+        return self.client.get_object(Bucket=self.bucket, Key=key)["Body"].read()

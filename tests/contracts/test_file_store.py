@@ -18,6 +18,7 @@ from coordinator.errors import (
     AlreadyExists,
     Changed,
     KeyMissing,
+    OutcomeUnknown,
     OutputInvalid,
     OutputUnwritable,
     RunBusy,
@@ -216,6 +217,23 @@ class TestLinks:
         assert store.get("a/c").body == b"ours too"
         with pytest.raises(AlreadyExists):
             store.create("a/b", b"ours")
+
+    @pytest.mark.parametrize("call", ["link", "replace"])
+    def test_what_can_t_be_looked_at_either_is_an_unknown_outcome(
+        self, store: FileStore, monkeypatch: pytest.MonkeyPatch, call: str
+    ) -> None:
+        def lost(*_: object) -> None:
+            monkeypatch.setattr(os, "stat", stale)
+            raise OSError(errno.ETIMEDOUT, "Connection timed out")
+
+        def stale(*_: object) -> None:
+            raise OSError(errno.ESTALE, "Stale file handle")
+
+        writer = store.writer("a/b", exclusive=call == "link")
+        writer.write(b"ours")
+        monkeypatch.setattr(os, call, lost)
+        with pytest.raises(OutcomeUnknown, match="a/b was written is not known"):
+            writer.close()
 
     def test_a_folder_that_others_remove_is_made_again(
         self, store: FileStore, monkeypatch: pytest.MonkeyPatch

@@ -13,6 +13,11 @@ from coordinator.model import Pinned
 from coordinator.store.ports import Inputs
 from tests.contracts.rooms import Room
 
+# Names that are one where case or the composition of letters is folded.
+ALIKE = ("dir/key", "dir/Key", "DIR/key", "caf\u00e9", "cafe\u0301", "stra\u00dfe", "strasse")
+# Names that sort closely behind others, a folder's too.
+CLOSE = ("d", "d!", "d-/d", "d.csv", "d.csv.gz", "d0", "e/d", "e/d-", "e/d0", "e0/d", "e1", "e-")
+
 
 def found(inputs: Inputs, *patterns: str) -> list[Pinned]:
     """All that the patterns name, in the order of keys."""
@@ -89,6 +94,19 @@ class TestFinding:
         assert read(room.inputs(), pinned) == b"body"
         assert found(room.inputs(), room.at(name)) == [pinned]
 
+    def test_names_that_look_alike_are_inputs_of_their_own(self, room: Room) -> None:
+        for name in ALIKE:
+            room.put(name, name.encode())
+        inputs = room.inputs()
+
+        pinned = found(inputs, room.at(""))
+
+        kept = room.kept()
+        assert [one.key for one in pinned] == sorted(map(room.at, kept))
+        assert {one.key.removeprefix(room.base): read(inputs, one) for one in pinned} == kept
+        for name in kept:
+            assert names(room, name) == [name]
+
     def test_several_patterns(self, room: Room) -> None:
         for name in ("a/1", "b/1", "c/1"):
             room.put(name, b"")
@@ -103,6 +121,20 @@ class TestFinding:
         assert found(inputs, room.at("")) == found(room.inputs(), room.at(""))
 
 
+def listed_from_every_cursor(room: Room, patterns: list[str], page_size: int) -> list[set[str]]:
+    """The names that are listed in all, and those before each cursor with those listed from it."""
+    whole: list[set[str]] = []
+    before: set[str] = set()
+    for page in room.inputs(page_size=page_size).pages(patterns):
+        assert len(page.objects) <= page_size
+        before |= {pinned.key.removeprefix(room.base) for pinned in page.objects}
+        if page.cursor is not None:
+            rest = room.inputs(page_size=page_size).pages(patterns, page.cursor)
+            after = {one.key.removeprefix(room.base) for page in rest for one in page.objects}
+            whole.append(before | after)
+    return [before, *whole]
+
+
 class TestPages:
     @pytest.mark.parametrize("page_size", [1, 2, 100])
     def test_from_every_cursor_the_rest_is_listed(self, room: Room, page_size: int) -> None:
@@ -110,18 +142,21 @@ class TestPages:
         for name in expected:
             room.put(name, b"")
         patterns = [room.at("a/"), room.at("b/*"), room.at("c/3"), room.at("c/")]
-        inputs = room.inputs(page_size=page_size)
-        pages = list(inputs.pages(patterns))
-        assert all(len(page.objects) <= page_size for page in pages)
-        before: set[str] = set()
-        for page in pages:
-            before |= {pinned.key for pinned in page.objects}
-            if page.cursor is None:
-                break
-            rest = room.inputs(page_size=page_size).pages(patterns, page.cursor)
-            after = {pinned.key for page in rest for pinned in page.objects}
-            assert before | after == {room.at(name) for name in expected}
-        assert before == {room.at(name) for name in expected}
+
+        for whole in listed_from_every_cursor(room, patterns, page_size):
+            assert whole == expected
+
+    @pytest.mark.parametrize("page_size", [1, 2])
+    @pytest.mark.parametrize("pattern", ["", "**"])
+    def test_no_key_that_follows_another_closely_is_skipped(
+        self, room: Room, pattern: str, page_size: int
+    ) -> None:
+        """Between a key and the same with a `0` behind it lie its neighbours, and its folder."""
+        for name in CLOSE:
+            room.put(name, b"")
+
+        for whole in listed_from_every_cursor(room, [room.at(pattern)], page_size):
+            assert whole == {*CLOSE}
 
 
 class TestReading:

@@ -25,6 +25,7 @@ from coordinator.errors import (
     AlreadyExists,
     FanfoldError,
     KeyMissing,
+    OutcomeUnknown,
     OutputInvalid,
     OutputUnwritable,
     StoreUnavailable,
@@ -40,6 +41,7 @@ _LOCK_FILE = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 _IN_THE_WAY = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY}
 _NOT_THERE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_LOST = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT}
 _NO_LINKS = {errno.EPERM, errno.EXDEV, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOLCK}
 
 # Owner locks held by this process. A forked child has the same open files, and would keep the
@@ -93,6 +95,7 @@ class Disk:
 
         Raises:
             AlreadyExists: another file has the name.
+            OutcomeUnknown: the call failed, and what has the name can't be looked at.
         """
         for _ in range(PLACE_TRIES):
             try:
@@ -109,16 +112,30 @@ class Disk:
                 if stat.S_ISDIR(there.st_mode):
                     raise
                 raise AlreadyExists(f"{path} is there already.") from None
+            except OSError:
+                if took_place(path, inode):
+                    return
+                raise
         raise FileNotFoundError(errno.ENOENT, "its folder, or our temporary, keeps vanishing", path)
 
-    def rename(self, temporary: str, path: str) -> None:
-        """put of a finished file, whatever has the name."""
+    def rename(self, temporary: str, path: str, inode: int) -> None:
+        """put of a finished file, whatever has the name.
+
+        Raises:
+            OutcomeUnknown: the call failed, and what has the name can't be looked at.
+        """
         for _ in range(PLACE_TRIES):
             try:
                 os.replace(temporary, path)
                 return
             except FileNotFoundError:
+                if took_place(path, inode):
+                    return
                 make_parent(path)
+            except OSError:
+                if took_place(path, inode):
+                    return
+                raise
         raise FileNotFoundError(errno.ENOENT, "its folder, or our temporary, keeps vanishing", path)
 
     def prune(self, directories: Iterable[str]) -> None:
@@ -221,6 +238,24 @@ def stat_of(path: str) -> os.stat_result | None:
         return os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def took_place(path: str, inode: int) -> bool:
+    """Whether a file has its name though the call that gave it failed: a network file system may
+    lose the answer, or send the request twice.
+
+    Raises:
+        OutcomeUnknown: that can't be found out.
+    """
+    try:
+        there = stat_of(path)
+    except OSError as error:
+        if error.errno in _LOST:
+            raise OutcomeUnknown(
+                f"Whether {path} was written is not known ({error.strerror or error}). Read it back."
+            ) from error
+        return False
+    return there is not None and there.st_ino == inode
 
 
 def stat_of_file(path: str) -> os.stat_result | None:

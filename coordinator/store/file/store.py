@@ -1,6 +1,6 @@
 """The twin in a directory: all of a run's state on one machine. `disk` says why it is safe."""
 
-# ruff: noqa: PTH100, PTH105, PTH116, PTH120
+# ruff: noqa: PTH100, PTH116, PTH120
 # pathlib costs more than the calls that it makes.
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class FileStore:
                 fd, temporary = self._disk.open_temporary()
                 try:
                     status = fill(fd, body, time.time_ns(), later_than_ns=before.st_mtime_ns)
-                    os.replace(temporary, path)
+                    self._disk.rename(temporary, path, status.st_ino)
                 finally:
                     unlink(temporary)
         except OSError as error:
@@ -294,7 +294,7 @@ class FileWriter:
         write_all(self._fd, body)
 
     def _place(self) -> None:
-        inode = os.fstat(self._fd).st_ino if self._exclusive else 0
+        inode = os.fstat(self._fd).st_ino
         if self._exclusive:
             os.fsync(self._fd)  # what readers find by a manifest survives a power failure
         fd, self._fd = self._fd, -1
@@ -302,7 +302,7 @@ class FileWriter:
         if self._exclusive:
             self._disk.link(self._temporary, self._path, inode)
         else:
-            self._disk.rename(self._temporary, self._path)
+            self._disk.rename(self._temporary, self._path, inode)
             self._temporary = ""
 
     def __enter__(self) -> Self:
