@@ -1,0 +1,217 @@
+"""Mutants: mistakes made on purpose, one at a time, and which of them the tests find.
+
+python -m tests.mutants [FOLDER | FOLDER/MODULE]...    such as rules, state/runs, functions
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import sys
+import tomllib
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import Phase, settings
+
+from tests.mutants.changes import Mutant, mutants
+from tests.mutants.forks import (
+    ROOT,
+    Alive,
+    Watching,
+    digest,
+    forked,
+    imported_as,
+    record,
+    run_items,
+    swap,
+)
+
+CACHE = ROOT / ".mutants"
+HARMLESS = Path(__file__).with_name("harmless.toml")
+# Folders of tests that are about a folder of the product besides the one of its name.
+ALSO: dict[str, tuple[str, ...]] = {"functions": ("cloud",)}
+SECONDS_AT_LEAST = 10.0  # that one test may take with a mutant in it, and
+TIMES_AS_LONG = 10.0  # how many times as long as without
+OPTIONS = ["-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+OPTIONS += ["-q", "--hypothesis-profile=mutants"]
+
+
+class Room:
+    """A folder of the product, its tests, and what is known of its mutants."""
+
+    def __init__(self, asked: str) -> None:
+        self.name, _, self.only = asked.partition("/")
+        inside = ROOT / "coordinator" / self.name
+        self.folder = inside if inside.is_dir() else ROOT / self.name
+        places = [ROOT / "tests" / found for found in (self.name, *ALSO.get(self.name, ()))]
+        self.tests = sorted(path for place in places for path in place.rglob("test_*.py"))
+        self.digest = digest([*self.tests, *(ROOT / "tests").glob("*.py")])
+        self.cache = CACHE / f"{self.name}.json"
+        self.verdicts: dict[str, dict[str, Any]] = _read(self.cache)
+
+    def modules(self) -> list[Path]:
+        """The modules that are asked for."""
+        every = sorted(self.folder.rglob("*.py"))
+        return [path for path in every if self.only in str(path.relative_to(self.folder))]
+
+    def of(self, path: Path) -> dict[str, Any]:
+        """The verdicts on the mutants of a module, as it is now."""
+        return self.verdicts.setdefault(f"{path.relative_to(ROOT)} {digest([path])}", {})
+
+    def found(self, path: Path, mutant: Mutant) -> str | None:
+        """Which test found it, "" for none; None while that is not known. A find holds as long as
+        its test is as it was, and a survival as long as all of them are."""
+        found, of = self.of(path).get(mutant.name, ("", ""))
+        return found if of == self._of(found) else None
+
+    def judge(self, path: Path, mutant: Mutant, found: str) -> None:
+        """Keep a verdict."""
+        self.of(path)[mutant.name] = (found, self._of(found))
+        print("." if found else "S", end="", flush=True)
+
+    def _of(self, found: str) -> str:
+        by = ROOT / found.split("::", 1)[0]
+        return digest([by]) if by.is_file() else self.digest
+
+    def save(self) -> None:
+        """Write down what is known."""
+        CACHE.mkdir(exist_ok=True)
+        self.cache.write_text(json.dumps(self.verdicts, indent=0))
+
+
+class Trying:
+    """A plugin of pytest that tries mutants where pytest would run the tests."""
+
+    def __init__(self, room: Room) -> None:
+        self.room = room
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Try what shows in a call; leave the rest, with the tests that it needs, in a file."""
+        items = {item.nodeid: item for item in session.items}
+        reached = _reached(session, self.room)
+        late: dict[str, dict[str, list[str]]] = {}
+        for path in self.room.modules():
+            where = str(path.relative_to(ROOT))
+            lines = {test: seen.get(where, frozenset()) for test, (_, seen) in reached.items()}
+            tree = ast.parse(path.read_text())
+            for mutant in mutants(tree):
+                if self.room.found(path, mutant) is not None:
+                    continue
+                head = set(range(mutant.first, mutant.last + 1))
+                tests = [test for test in reached if head & lines[test]]
+                if mutant.called and (not tests or swap(path, tree, really=False)):
+                    longest = max((reached[test][0] for test in tests), default=0.0)
+                    work = partial(_in_warm, session, [items[test] for test in tests], path, tree)
+                    found = tests and forked(work, SECONDS_AT_LEAST + TIMES_AS_LONG * longest)
+                    self.room.judge(path, mutant, found or "")
+                else:
+                    late.setdefault(where, {})[mutant.name] = [t for t in reached if lines[t]]
+            self.room.save()
+        (CACHE / "late").write_text(json.dumps(late))
+        return True
+
+
+def _reached(
+    session: pytest.Session, room: Room
+) -> dict[str, tuple[float, dict[str, frozenset[int]]]]:
+    """By test, the fastest first: how long it takes, and which lines of the room it runs."""
+    product = digest(sorted(room.folder.rglob("*.py")))
+    reached = {}
+    for path in room.tests:
+        items = [item for item in session.items if item.path == path]
+        into = CACHE / f"{room.name}-{path.stem}-{digest([path])}-{product}"
+        if not into.exists():
+            CACHE.mkdir(exist_ok=True)
+            record(session, items, into, str(room.folder))
+        for test, (seconds, seen) in _read(into).items():
+            reached[test] = seconds, {where: frozenset(lines) for where, lines in seen.items()}
+    return dict(sorted(reached.items(), key=lambda test: test[1][0]))
+
+
+def _in_warm(
+    session: pytest.Session, items: list[pytest.Item], path: Path, tree: ast.Module, alive: Alive
+) -> str:
+    swap(path, tree, really=True)
+    return run_items(session, items, Watching(alive))
+
+
+def _in_cold(tests: list[str], path: Path, tree: ast.Module, alive: Alive) -> str:
+    watching = Watching(alive)
+    with imported_as(path, tree):
+        status = pytest.main([*OPTIONS, "-x", *tests], plugins=[watching])
+    return watching.failed or ("import" if status else "")
+
+
+def try_late(room: Room) -> None:
+    """Try what shows when a module is imported, where it has not been."""
+    for where, wanted in _read(CACHE / "late").items():
+        path = ROOT / where
+        tree = ast.parse(path.read_text())
+        for mutant in mutants(tree):
+            if mutant.name in wanted:
+                work = partial(_in_cold, wanted[mutant.name], path, tree)
+                seconds = 3 * SECONDS_AT_LEAST
+                room.judge(path, mutant, forked(work, seconds) if wanted[mutant.name] else "")
+        room.save()
+
+
+def tell(room: Room) -> int:
+    """Print the score and the survivors by module; how many faults the names of the harmless have."""
+    with HARMLESS.open("rb") as file:
+        known: dict[str, dict[str, str]] = tomllib.load(file)
+    faults, sums = 0, [0, 0, 0]
+    for path in room.modules():
+        where = str(path.relative_to(ROOT))
+        every = list(mutants(ast.parse(path.read_text())))
+        harmless = known.get(where, {})
+        left = [mutant for mutant in every if not room.found(path, mutant)]
+        survived = [mutant for mutant in left if mutant.name not in harmless]
+        counts = len(every), len(every) - len(left), len(left) - len(survived)
+        sums = [total + count for total, count in zip(sums, counts, strict=True)]
+        print(f"{where}: {_score(*counts)}")
+        for mutant in survived:
+            print(f"  {where}:{mutant.line}\n    - {mutant.before}\n    + {mutant.after}")
+        for name in sorted(harmless.keys() - {mutant.name for mutant in left}):
+            print(f"  named harmless, but found or gone: {name}")
+            faults += 1
+    print(f"{room.name}/{room.only}: {_score(*sums)}\n")
+    return faults
+
+
+def _score(mutants: int, found: int, harmless: int) -> str:
+    share = found / (mutants - harmless) if mutants > harmless else 1.0
+    return f"{mutants} mutants, {found} found, {harmless} harmless, score {share:.1%}"
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def main(asked: list[str]) -> int:
+    """Try the mutants of some folders and tell what is left of them."""
+    os.chdir(ROOT)
+    usual, phases = settings.get_profile("ci"), (Phase.explicit, Phase.generate)  # no shrinking
+    settings.register_profile("mutants", usual, phases=phases)
+    rooms = [Room(name) for name in asked]
+    for room in rooms:
+        room.save()
+        child = os.fork()
+        if not child:
+            tests = [str(path) for path in room.tests]
+            status = pytest.main([*OPTIONS, "-s", *tests], plugins=[Trying(room)])
+            sys.stdout.flush()
+            os._exit(int(status))
+        if os.waitpid(child, 0)[1]:
+            return 1
+        room.verdicts = _read(room.cache)
+        try_late(room)
+    print()
+    return 1 if sum(tell(room) for room in rooms) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
