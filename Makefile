@@ -1,6 +1,7 @@
 # Everything that is done with this repository, by name. `make help` lists it.
 
 PYTHON ?= python3
+ROOM ?= rules state steps formats shuffle machine functions
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -15,7 +16,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export CDK_DISABLE_CLI_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format types test chaos demo bench synth lock clean
+.PHONY: help setup lint format types test chaos mutants demo bench synth lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +57,9 @@ test: setup lint types ## what CI runs: lint, types, tests
 chaos: setup ## every schedule of faults
 	FANFOLD_CHAOS=all $(BIN)/pytest tests/chaos --numprocesses 2 --dist worksteal --timeout 1800
 
+mutants: setup ## mistakes that the tests of a folder do not find: ROOM="rules state/runs"
+	$(BIN)/python -m tests.mutants $(ROOM)
+
 demo: setup ## count the words of the standard library, on this machine
 	@stdlib="$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" && \
 		$(BIN)/fanfold run wordcount --output demo-out \
@@ -74,5 +78,5 @@ lock: setup ## pin the dependencies again; UPGRADE=1 takes the newest
 	$(BIN)/npm install --prefix infra --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund --loglevel=error
 
 clean: ## remove everything that can be made again
-	rm -rf $(VENV) build dist cdk.out demo-out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build dist cdk.out demo-out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .mutants
 	find $(PACKAGES) -type d -name __pycache__ -prune -exec rm -rf {} +

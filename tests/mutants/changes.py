@@ -116,7 +116,11 @@ def _is_for_types(node: ast.AST) -> bool:
 def _first_difference(before: str, after: str) -> tuple[str, str]:
     old, new = before.splitlines(), after.splitlines()
     place = next((i for i, pair in enumerate(zip(old, new, strict=False)) if pair[0] != pair[1]), 0)
-    return old[place].strip(), new[place].strip()
+    was, now = old[place].strip(), new[place].strip()
+    pairs = zip(was, now, strict=False)
+    same = next((i for i, (one, other) in enumerate(pairs) if one != other), len(was))
+    begin = max(0, same - 40)
+    return was[begin : begin + 90], now[begin : begin + 90]
 
 
 def _changes(node: ast.AST, field: str, *, called: bool) -> Iterator[ast.AST]:
