@@ -39,8 +39,7 @@ ALSO: dict[str, tuple[str, ...]] = {
     "state": ("steps", "upkeep"),
     "functions": ("cloud",),
 }
-SECONDS_AT_LEAST = 10.0  # that one test may take with a mutant in it, and
-TIMES_AS_LONG = 10.0  # how many times as long as without
+SLOW_SECONDS = 4.0  # a test that takes longer while it is recorded is left out
 OPTIONS = ["-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
 # Imported before the forks, which would each take the time again.
 PRELOADED = ("pydantic.main", "pydantic_core", "rich.progress", "typer", "hypothesis.strategies")
@@ -100,7 +99,7 @@ class Trying:
         """Try what shows in a call; leave the rest, with the tests that it needs, in a file."""
         items = {item.nodeid: item for item in session.items}
         reached = _reached(session, self.room)
-        late: dict[str, dict[str, list[str]]] = {}
+        late: dict[str, dict[str, dict[str, float]]] = {}
         for path in self.room.modules():
             where = str(path.relative_to(ROOT))
             lines = {test: seen.get(where, frozenset()) for test, (_, seen) in reached.items()}
@@ -111,12 +110,13 @@ class Trying:
                 head = set(range(mutant.first, mutant.last + 1))
                 tests = [test for test in reached if head & lines[test]]
                 if mutant.called and (not tests or swap(path, tree, really=False)):
-                    longest = max((reached[test][0] for test in tests), default=0.0)
-                    work = partial(_in_warm, session, [items[test] for test in tests], path, tree)
-                    found = tests and forked(work, SECONDS_AT_LEAST + TIMES_AS_LONG * longest)
+                    usual = {test: reached[test][0] for test in tests}
+                    work = partial(_in_warm, session, [items[t] for t in tests], usual, path, tree)
+                    found = tests and forked(work)
                     self.room.judge(path, mutant, found or "")
                 else:
-                    late.setdefault(where, {})[mutant.name] = [t for t in reached if lines[t]]
+                    near = {test: seconds for test, (seconds, _) in reached.items() if lines[test]}
+                    late.setdefault(where, {})[mutant.name] = near
             self.room.save()
         (CACHE / "late").write_text(json.dumps(late))
         return True
@@ -135,21 +135,27 @@ def _reached(
             CACHE.mkdir(exist_ok=True)
             record(session, items, into, str(room.folder))
         for test, (seconds, seen) in _read(into).items():
-            reached[test] = seconds, {where: frozenset(lines) for where, lines in seen.items()}
+            if seconds <= SLOW_SECONDS:
+                reached[test] = seconds, {where: frozenset(lines) for where, lines in seen.items()}
     return dict(sorted(reached.items(), key=lambda test: test[1][0]))
 
 
 def _in_warm(
-    session: pytest.Session, items: list[pytest.Item], path: Path, tree: ast.Module, alive: Alive
+    session: pytest.Session,
+    items: list[pytest.Item],
+    usual: dict[str, float],
+    path: Path,
+    tree: ast.Module,
+    alive: Alive,
 ) -> str:
     swap(path, tree, really=True)
-    return run_items(session, items, Watching(alive))
+    return run_items(session, items, Watching(alive, usual))
 
 
-def _in_cold(tests: list[str], path: Path, tree: ast.Module, alive: Alive) -> str:
-    watching = Watching(alive)
+def _in_cold(usual: dict[str, float], path: Path, tree: ast.Module, alive: Alive) -> str:
+    watching = Watching(alive, usual)
     with imported_as(path, tree):
-        status = pytest.main([*OPTIONS, "-x", *tests], plugins=[watching])
+        status = pytest.main([*OPTIONS, "-x", *usual], plugins=[watching])
     return watching.failed or ("import" if status else "")
 
 
@@ -161,8 +167,7 @@ def try_late(room: Room) -> None:
         for mutant in mutants(tree):
             if mutant.name in wanted:
                 work = partial(_in_cold, wanted[mutant.name], path, tree)
-                seconds = 3 * SECONDS_AT_LEAST
-                room.judge(path, mutant, forked(work, seconds) if wanted[mutant.name] else "")
+                room.judge(path, mutant, forked(work) if wanted[mutant.name] else "")
         room.save()
 
 

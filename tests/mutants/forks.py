@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.machinery import SourceFileLoader
@@ -32,7 +32,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 MEMORY_BYTES = 4 << 30
 
-Alive = Callable[[str], None]
+Alive = Callable[[float], None]  # called with the seconds that it may take to the next call
+SECONDS_AT_LEAST = 10.0  # that one test may take with a mutant in it, and
+TIMES_AS_LONG = 10.0  # how many times as long as without
+Work = Callable[[Alive], str]
 
 
 def digest(paths: Iterable[Path]) -> str:
@@ -43,11 +46,8 @@ def digest(paths: Iterable[Path]) -> str:
     return found.hexdigest()[:16]
 
 
-def forked(work: Callable[[Alive], str], seconds: float) -> str:
-    """What `work` answers in a fork; it is given a function that says that it is alive.
-
-    "" for nothing. It is ended when nothing is heard of it for so many seconds.
-    """
+def forked(work: Work) -> str:
+    """What `work` answers in a fork, unless its time is up or it dies; "" for nothing."""
     room = tempfile.mkdtemp(prefix="mutant-")
     reading, writing = os.pipe()
     child = os.fork()
@@ -55,17 +55,17 @@ def forked(work: Callable[[Alive], str], seconds: float) -> str:
         _alone(room)
         answer = "died"
         try:
-            answer = work(lambda alive: _say(writing, "alive " + alive))
+            answer = work(lambda alive: _say(writing, str(alive)))
         finally:
             _say(writing, "end " + answer)
             os._exit(0)
     os.close(writing)
-    answer, heard = "died", b""
+    answer, heard = "60", b""
     while not answer.startswith("end "):
-        if not select.select([reading], [], [], seconds)[0]:
+        if not select.select([reading], [], [], float(answer))[0]:
             answer = "end time was up"
         elif not (more := os.read(reading, 65536)):
-            break
+            answer = "end died"
         else:
             heard += more
             *lines, heard = heard.split(b"\n")
@@ -94,12 +94,13 @@ def _alone(room: str) -> None:
 class Watching:
     """A plugin of pytest that says which tests begin, and which one failed first."""
 
-    def __init__(self, alive: Alive) -> None:
+    def __init__(self, alive: Alive, usual: Mapping[str, float]) -> None:
         self.alive = alive
+        self.usual = usual
         self.failed = ""
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        self.alive(nodeid)
+        self.alive(SECONDS_AT_LEAST + TIMES_AS_LONG * self.usual.get(nodeid, 10.0))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed and not self.failed:
@@ -130,7 +131,7 @@ def record(session: pytest.Session, items: list[pytest.Item], into: Path, of: st
 
     def work(alive: Alive) -> str:
         found: dict[str, Any] = {}
-        watching = Watching(alive)
+        watching = Watching(alive, {item.nodeid: 60.0 for item in items})
         session.config.pluginmanager.register(watching)
         threading.settrace(trace)
         for item, following in zip(items, [*items[1:], None], strict=True):
@@ -144,7 +145,7 @@ def record(session: pytest.Session, items: list[pytest.Item], into: Path, of: st
         into.write_text(json.dumps(found))
         return watching.failed
 
-    if failed := forked(work, 600.0):
+    if failed := forked(work):
         raise SystemExit(f"{failed} fails without any mutant.")
 
 
