@@ -11,7 +11,9 @@ import json
 import os
 import sys
 import tomllib
+from collections import Counter
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from tests.mutants.forks import (
     run_items,
     swap,
 )
+from tests.support import EFFORT
 
 CACHE = ROOT / ".mutants"
 HARMLESS = Path(__file__).with_name("harmless.toml")
@@ -39,7 +42,9 @@ ALSO: dict[str, tuple[str, ...]] = {
     "state": ("steps", "upkeep"),
     "functions": ("cloud",),
 }
-SLOW_SECONDS = 4.0  # a test that takes longer while it is recorded is left out
+# A mutant is tried with tests that took so many seconds at most while they were recorded, and with
+# none of more than half as many. FANFOLD_EXAMPLES multiplies them.
+SECONDS = 8.0 * EFFORT
 OPTIONS = ["-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
 # Imported before the forks, which would each take the time again.
 PRELOADED = ("pydantic.main", "pydantic_core", "rich.progress", "typer", "hypothesis.strategies")
@@ -55,7 +60,7 @@ class Room:
         self.folder = inside if inside.is_dir() else ROOT / self.name
         places = [ROOT / "tests" / found for found in (self.name, *ALSO.get(self.name, ()))]
         self.tests = sorted(path for place in places for path in place.rglob("test_*.py"))
-        self.digest = digest([*self.tests, *(ROOT / "tests").glob("*.py")])
+        self.digest = f"{digest([*self.tests, *(ROOT / 'tests').glob('*.py')])} {SECONDS}"
         self.cache = CACHE / f"{self.name}.json"
         self.verdicts: dict[str, dict[str, Any]] = _read(self.cache)
 
@@ -108,15 +113,14 @@ class Trying:
                 if self.room.found(path, mutant) is not None:
                     continue
                 head = set(range(mutant.first, mutant.last + 1))
-                tests = [test for test in reached if head & lines[test]]
-                if mutant.called and (not tests or swap(path, tree, really=False)):
-                    usual = {test: reached[test][0] for test in tests}
-                    work = partial(_in_warm, session, [items[t] for t in tests], usual, path, tree)
-                    found = tests and forked(work)
-                    self.room.judge(path, mutant, found or "")
+                near = [t for t in reached if (head & lines[t] if mutant.called else lines[t])]
+                usual = _affordable({test: reached[test][0] for test in near})
+                if mutant.called and (not usual or swap(path, tree, really=False)):
+                    tests = [items[test] for test in usual]
+                    work = partial(_in_warm, session, tests, usual, path, tree)
+                    self.room.judge(path, mutant, forked(work) if usual else "")
                 else:
-                    near = {test: seconds for test, (seconds, _) in reached.items() if lines[test]}
-                    late.setdefault(where, {})[mutant.name] = near
+                    late.setdefault(where, {})[mutant.name] = usual
             self.room.save()
         (CACHE / "late").write_text(json.dumps(late))
         return True
@@ -125,7 +129,7 @@ class Trying:
 def _reached(
     session: pytest.Session, room: Room
 ) -> dict[str, tuple[float, dict[str, frozenset[int]]]]:
-    """By test, the fastest first: how long it takes, and which lines of the room it runs."""
+    """By test: how long it takes, and which lines of the room it runs."""
     product = digest(sorted(room.folder.rglob("*.py")))
     reached = {}
     for path in room.tests:
@@ -135,9 +139,21 @@ def _reached(
             CACHE.mkdir(exist_ok=True)
             record(session, items, into, str(room.folder))
         for test, (seconds, seen) in _read(into).items():
-            if seconds <= SLOW_SECONDS:
+            if seconds <= SECONDS / 2:
                 reached[test] = seconds, {where: frozenset(lines) for where, lines in seen.items()}
-    return dict(sorted(reached.items(), key=lambda test: test[1][0]))
+    return reached
+
+
+def _affordable(seconds: dict[str, float]) -> dict[str, float]:
+    """The fastest case of every test, then the second of every one, as far as the time goes."""
+    cases: Counter[str] = Counter()
+    turns: list[tuple[int, float, str]] = []
+    for test in sorted(seconds, key=seconds.__getitem__):
+        cases[test.split("[", 1)[0]] += 1
+        turns.append((cases[test.split("[", 1)[0]], seconds[test], test))
+    spent = accumulate(taken for _, taken, _ in sorted(turns))
+    pairs = zip(sorted(turns), spent, strict=True)
+    return {test: taken for (_, taken, test), total in pairs if total <= SECONDS}
 
 
 def _in_warm(

@@ -118,7 +118,8 @@ def run_items(session: pytest.Session, items: list[pytest.Item], watching: Watch
 
 
 def record(session: pytest.Session, items: list[pytest.Item], into: Path, of: str) -> None:
-    """Write down which lines below a folder each of some tests runs, and how long it takes."""
+    """Write down which lines below a folder each of some tests runs, and the processor
+    time that it takes."""
     lines: dict[str, set[int]] = {}
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
@@ -136,12 +137,12 @@ def record(session: pytest.Session, items: list[pytest.Item], into: Path, of: st
         threading.settrace(trace)
         for item, following in zip(items, [*items[1:], None], strict=True):
             lines.clear()
-            began = time.monotonic()
+            began = time.process_time()
             sys.settrace(trace)
             session.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
             sys.settrace(None)
             seen = {where: sorted(numbers) for where, numbers in lines.items()}
-            found[item.nodeid] = [round(time.monotonic() - began, 4), seen]
+            found[item.nodeid] = [round(time.process_time() - began, 4), seen]
         into.write_text(json.dumps(found))
         return watching.failed
 

@@ -107,6 +107,19 @@ def test_one_manifest_that_cannot_be_read_now_does_not_leave_a_run_out() -> None
         list(catalogue.manifests(store, "job"))
 
 
+def test_a_pointer_that_cannot_be_read_now_is_not_taken_for_one_that_keeps_changing() -> None:
+    class Hiding(Unavailable):
+        def perform(self, operation: str, key: str, action: Callable[[], T]) -> T:
+            self.away = key == JobKeys("job").latest() and operation == "get"
+            return super().perform(operation, key, action)
+
+    store = Hiding()
+    store.create(JobKeys("job").latest(), b"{}")
+
+    with pytest.raises(StoreUnavailable):
+        catalogue.move_pointer(store, KEYS, a_manifest("r1"))
+
+
 @pytest.mark.parametrize("begun", [False, True])
 def test_a_pointer_that_cannot_be_written_now_is_not_tried_in_a_loop(begun: bool) -> None:
     tries: list[str] = []
