@@ -1,6 +1,7 @@
 # Everything that is done with this repository, by name. `make help` lists it.
 
 PYTHON ?= python3
+ROOM ?= rules state steps formats shuffle machine functions
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -15,7 +16,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export CDK_DISABLE_CLI_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format types test chaos mistakes demo bench synth lock clean
+.PHONY: help setup lint format types test chaos mistakes mutants demo bench synth lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +60,9 @@ chaos: setup ## every schedule of faults
 mistakes: setup ## make every mistake of a list, and see that the tests find it
 	FANFOLD_MISTAKES=all $(BIN)/pytest tests/mistakes tests/chaos/test_mutations.py --numprocesses 2 --dist worksteal
 
+mutants: setup ## mistakes that the tests of a folder do not find: ROOM="rules state/runs"
+	$(BIN)/python -m tests.mutants $(ROOM)
+
 demo: setup ## count the words of the standard library, on this machine
 	@stdlib="$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" && \
 		$(BIN)/fanfold run wordcount --output demo-out \
@@ -77,5 +81,5 @@ lock: setup ## pin the dependencies again; UPGRADE=1 takes the newest
 	$(BIN)/npm install --prefix infra --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund --loglevel=error
 
 clean: ## remove everything that can be made again
-	rm -rf $(VENV) build dist cdk.out demo-out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) build dist cdk.out demo-out .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .mutants
 	find $(PACKAGES) -type d -name __pycache__ -prune -exec rm -rf {} +
