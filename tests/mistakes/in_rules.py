@@ -212,7 +212,7 @@ MISTAKES = (
     Mistake(
         "the children of a split get results of their own",
         STAGES,
-        'key=lambda leaf: leaf[0].split(".", 1)[0]',
+        "key=lambda leaf: root_id(leaf[0])",
         "key=lambda leaf: leaf[0]",
         ("tests/rules/test_stages.py",),
     ),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from coordinator.errors import DuplicateName, NotProven
-from coordinator.model import Entry, File, Pinned, Program, Receipt, Slice, Stage, Totals
+from coordinator.model import Entry, File, Pinned, ProgramWork, Receipt, Slice, Stage, Totals
 from coordinator.state.files import write_lines
 from coordinator.state.proof import (
     Names,
@@ -75,8 +75,8 @@ def test_a_program_is_told_with_the_shards_of_every_stage_that_are_its_work() ->
     }
 
     assert programs_in(store, ledgers) == (
-        Program(code_version="a", shards={"map": "1"}),
-        Program(code_version="b", shards={"map": "0,2", "merge": "0"}),
+        ProgramWork(code_version="a", shards={"map": "1"}),
+        ProgramWork(code_version="b", shards={"map": "0,2", "merge": "0"}),
     )
 
 

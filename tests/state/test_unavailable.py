@@ -77,12 +77,8 @@ def line_of(length: int) -> ShardRef:
             ),
             id="an index",
         ),
-        pytest.param(
-            lambda store: plans.read_shard(store, KEYS, "map", line_of(4)), id="a line of a plan"
-        ),
-        pytest.param(
-            lambda store: plans.read_shard(store, KEYS, "map", line_of(0)), id="a child of a split"
-        ),
+        pytest.param(lambda store: plans.read_shard(store, line_of(4)), id="a line of a plan"),
+        pytest.param(lambda store: plans.read_shard(store, line_of(0)), id="a child of a split"),
         pytest.param(lambda store: list(snapshots.read_snapshot(store, FILE)), id="a snapshot"),
     ],
 )
