@@ -13,9 +13,9 @@ def main(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     with Signals() as signals:
         try:
-            from coordinator.cli.commands import perform
+            from coordinator.cli.commands import carry_out
 
-            code = perform(given, signals)
+            code = carry_out(given, signals)
         except SystemExit:
             raise
         except BaseException as error:  # noqa: BLE001  however it ended, it is said

@@ -31,7 +31,7 @@ app = typer.Typer(
 Value = TypeVar("Value", str, "str | None", list[str])
 
 
-def perform(given: list[str], signals: Signals) -> int:
+def carry_out(given: list[str], signals: Signals) -> int:
     """Parse a command line and do what it says; gives the exit code.
 
     Raises:

@@ -30,9 +30,9 @@ from coordinator.store.ports import Store
 
 DEEPEST = 16
 BRIEF_SECONDS = 0.05
-GRACE_SECONDS = 5.0
+CLOSE_SECONDS = 5.0
 FUTILE_STARTS = 3
-LOOK_SECONDS = 0.5
+ROUND_SECONDS = 0.5
 STRAGGLER_SECONDS = 2.0
 START_SECONDS = 60.0  # that a worker has at least until it is ready
 SLEPT_SECONDS = 2.0  # between two looks: more, and we were stopped ourselves (Ctrl-Z, a lid closed)
@@ -107,7 +107,7 @@ class ProcessCrew:
             wave.ripen(now)
             for hand in self._hands:
                 self._feed(hand, wave, now)
-            for key, _ in self._selector.select(min(wave.patience(now), LOOK_SECONDS)):
+            for key, _ in self._selector.select(min(wave.patience(now), ROUND_SECONDS)):
                 self._listen(key.data, wave)
             self._look_around(wave)
 
@@ -116,14 +116,14 @@ class ProcessCrew:
         try:
             for hand in self._hands:
                 hand.process.terminate()
-            deadline = time.monotonic() + GRACE_SECONDS
+            deadline = time.monotonic() + CLOSE_SECONDS
             for hand in self._hands:
                 with suppress(TimeoutExpired):
                     hand.process.wait(max(deadline - time.monotonic(), 0.0))
         finally:
             self.kill()
             for hand in self._hands:
-                hand.end(GRACE_SECONDS)
+                hand.end(CLOSE_SECONDS)
                 hand.close_pipes()
             self._hands.clear()
             self._selector.close()
@@ -191,7 +191,7 @@ class ProcessCrew:
         idle ones help?"""
         now = time.monotonic()
         elapsed = now - self._looked
-        if elapsed < LOOK_SECONDS:
+        if elapsed < ROUND_SECONDS:
             return
         self._looked = now
         if self.is_cancelled():
@@ -262,7 +262,7 @@ class ProcessCrew:
 
     def _replace(self, hand: Hand, wave: WaveQueue) -> None:
         """A worker died: receive again what it was at, hand back the rest, hire another."""
-        end = hand.end(GRACE_SECONDS)
+        end = hand.end(CLOSE_SECONDS)
         self._selector.unregister(hand.answers_fd)
         self._hands.remove(hand)
         hand.close_pipes()

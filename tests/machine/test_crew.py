@@ -228,7 +228,7 @@ def make_site(tmp_path: Path, gates: Gates, monkeypatch: pytest.MonkeyPatch) -> 
     """
     monkeypatch.setattr(transport, "RECEIVES_AT_LEAST", 1)
     monkeypatch.setenv("FANFOLD_TEST_GATES", str(gates.folder))
-    monkeypatch.setattr(crew_module, "LOOK_SECONDS", LOOK_SECONDS)
+    monkeypatch.setattr(crew_module, "ROUND_SECONDS", LOOK_SECONDS)
     monkeypatch.setattr(crew_module, "STRAGGLER_SECONDS", NEVER_SECONDS)
 
     def make(*shards: str, form: str = "map", **limits: int) -> Site:
@@ -532,7 +532,7 @@ def test_messages_wait_behind_a_shard_only_while_shards_are_brief(
 def test_shards_are_taken_for_long_until_some_were_brief(
     make_site: MakeSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crew_module, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(crew_module, "ROUND_SECONDS", 0.0)
     monkeypatch.setattr(crew_module, "BRIEF_SECONDS", 0.5)
     site = make_site(*(f"n{number}" for number in range(60)))
     seen: list[tuple[int, int]] = []
@@ -763,7 +763,7 @@ def test_closing_ends_all_workers_whatever_they_are_at(
     make_site: MakeSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One is at work, one idle, one just starting; nothing half-done is visible."""
-    monkeypatch.setattr(crew_module, "GRACE_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(crew_module, "CLOSE_SECONDS", PATIENCE_SECONDS)
     site = make_site("a wait:1", "b", form="map_shard")
     site.gates.close("a")
 
@@ -785,7 +785,7 @@ def test_closing_ends_all_workers_whatever_they_are_at(
 def test_a_worker_that_will_not_end_is_killed_when_its_grace_is_over(
     make_site: MakeSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crew_module, "GRACE_SECONDS", 0.05)
+    monkeypatch.setattr(crew_module, "CLOSE_SECONDS", 0.05)
     site = make_site("a deafen:1 wait:1")
     site.gates.close("a")
 

@@ -83,7 +83,7 @@ import sys
 from coordinator.cli import main
 from coordinator.machine import crew
 
-crew.GRACE_SECONDS = 1000.0
+crew.CLOSE_SECONDS = 1000.0
 sys.argv[0] = "fanfold"
 main()
 """
