@@ -8,7 +8,13 @@ from typing import Any, TypeVar
 
 import pytest
 
-from coordinator.errors import FanfoldError, RunCancelled, StoreUnavailable, Superseded
+from coordinator.errors import (
+    FanfoldError,
+    RunCancelled,
+    RunMismatch,
+    StoreUnavailable,
+    Superseded,
+)
 from coordinator.formats.lines import Lines
 from coordinator.keys import RunKeys
 from coordinator.limits import Limits
@@ -137,6 +143,19 @@ def test_a_publish_that_was_asleep_does_not_publish_an_older_draft() -> None:
     with pytest.raises(Superseded, match="drafted anew"):
         publish(world.store, world.job, asleep, now=9.0)
     assert not world.store.exists("job/latest.json")
+
+
+def test_a_redo_that_comes_too_late_leaves_the_run_to_whoever_publishes_it() -> None:
+    world = a_world(MemoryStore())
+    world.run()
+    before = runs.change(
+        world.store, KEYS, lambda found: found.model_copy(update={"state": "publishing"})
+    )
+
+    with pytest.raises(RunMismatch, match="is being published"):
+        world.run(redo=True)
+
+    assert world.record() == before
 
 
 # ------------------------------------------------------------------------------------------------
