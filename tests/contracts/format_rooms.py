@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Literal
 
+import pytest
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -22,7 +23,7 @@ from coordinator.formats.base import Sink, Source
 from coordinator.formats.csv import Csv
 from coordinator.formats.jsonlines import JsonLines
 from coordinator.formats.lines import Lines
-from coordinator.formats.linewise import BOM
+from coordinator.formats.linewise import BOM, LinewiseSource
 from coordinator.formats.objects import Blob, Object, Objects
 from coordinator.formats.text import Text
 from tests.contracts.format_reading import (
@@ -69,6 +70,11 @@ class Room:
         printer.text(self.name)
 
 
+def on_every(rooms: Sequence[Room]) -> pytest.MarkDecorator:
+    """Have a test, or a class of tests, run in each of these rooms."""
+    return pytest.mark.parametrize("room", rooms, ids=[room.name for room in rooms])
+
+
 @dataclass(frozen=True)
 class SourceRoom(Room):
     """A source, and what is needed to test it.
@@ -87,7 +93,12 @@ class SourceRoom(Room):
     blank: tuple[bytes, ...] = ()
     head: bytes = b""
     most: int = 12  # units in an object
-    text: bool = True  # may be compressed, and may begin with a byte order mark
+
+    @property
+    def text(self) -> bool:
+        """Whether objects may be compressed, and may begin with a byte order mark: those that are
+        cut linewise may."""
+        return isinstance(self.source, LinewiseSource) or self.source.cuts_bytes("in")
 
     def body(self, units: Sequence[Unit], *, mark: bool = False, ended: bool = True) -> Body:
         """An object of these units, with a mark before them or without the last newline."""
@@ -118,11 +129,15 @@ class SourceRoom(Room):
             return listed.map(self.body)
         return st.builds(self.body, listed, mark=st.booleans(), ended=st.booleans())
 
-    def many(self, record_bytes: int, records: int) -> bytes:
-        """An object of many records, or, where it is one record, one as large as all of them."""
+    def many(self, record_bytes: int, records: int) -> Body:
+        """An object of many records, or, where it is one record, one as large as all of them. Those
+        over RECORD_BYTES are refused, but for a source that holds no record."""
         if self.most == 1:
-            record_bytes, records = record_bytes * records, 1
-        return self.head + (self.wide(record_bytes) + b"\n") * records
+            return self.body([("record", self.wide(record_bytes * records))])
+        unit = self.wide(record_bytes) + b"\n"
+        assert len(unit) == record_bytes + 1
+        kind: Kind = "refused" if record_bytes > RECORD_BYTES else "record"
+        return self.body([(kind, unit)] * records)
 
 
 @dataclass(frozen=True)
@@ -300,7 +315,6 @@ SOURCES = (
         read=lambda body: [("in", body)],
         value=plain,
         most=1,
-        text=False,
     ),
 )
 
