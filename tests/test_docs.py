@@ -97,6 +97,7 @@ MADE = {
     "latest.json": "JobKeys.latest",
     "run.json": "RunKeys.run",
     "runs/": "JobKeys.runs",
+    "published/": "JobKeys.published",
     "cdk.out/": "made by CDK",
     "coordinator.py": "a module of a user that is named like ours",
     "queue.py": "a module of a user that is named like one of Python's",

@@ -1,5 +1,5 @@
-"""Repair: have the shards done again whose entries are broken, the only thing that ever takes an
-entry out of a run.
+"""Repair: have the shards done again whose entries are broken. Nothing but this and a redo of what
+was quarantined ever takes an entry out of a run.
 
 An entry is broken when it can't be read, does not add up, does not account for its shard, or names
 a file that is missing or is not what it says. The stage is drafted anew without the roots that such
