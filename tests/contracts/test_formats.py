@@ -11,6 +11,7 @@ from coordinator.errors import InputChanged, OutputInvalid, SourceContradicted, 
 from coordinator.formats.base import Format, Reader, Sink, Source, places
 from coordinator.model import Pinned, Slice
 from coordinator.rules.slices import cut_slice
+from tests.contracts.format_bodies import SECRET
 from tests.contracts.format_reading import (
     MIB,
     PACK,
@@ -25,7 +26,6 @@ from tests.contracts.format_reading import (
     whole,
 )
 from tests.contracts.format_rooms import (
-    SECRET,
     SINKS,
     SOURCES,
     SinkRoom,

@@ -20,9 +20,11 @@ from coordinator.keys import RunKeys
 from coordinator.limits import Limits
 from coordinator.model import RunRecord
 from coordinator.rules.costs import OVERHEAD_A_FAILURE, Spent, lambda_dollars
+from coordinator.rules.starts import Started
 from coordinator.state import catalogue, runs
 from coordinator.state.snapshots import read_snapshot
 from coordinator.steps.plan import plan as plan_map
+from coordinator.steps.plan import start
 from coordinator.steps.publish import publish
 from coordinator.store.memory import MemoryInputs, MemoryStore
 from coordinator.upkeep.repair import repair
@@ -145,7 +147,27 @@ def test_a_publish_that_was_asleep_does_not_publish_an_older_draft() -> None:
     assert not world.store.exists("job/latest.json")
 
 
-def test_a_redo_that_comes_too_late_leaves_the_run_to_whoever_publishes_it() -> None:
+def redo_on_aws(world: World) -> RunRecord:
+    """What Plan does with an execution that asks for a redo."""
+    limits = world.job.limits
+    return start(
+        world.store,
+        world.inputs,
+        world.job,
+        Started({"run_id": "r1", "redo": "quarantined"}, "by-hand", 0.0, ("**",), limits),
+        owner="by-hand",
+        redrives=0,
+        draft="draft",
+        code_version="test",
+        now=world.clock(),
+        is_live=lambda owner: False,
+    )
+
+
+@pytest.mark.parametrize("redo", [lambda world: world.run(redo=True), redo_on_aws])
+def test_a_redo_that_comes_too_late_leaves_the_run_to_whoever_publishes_it(
+    redo: Callable[[World], object],
+) -> None:
     world = a_world(MemoryStore())
     world.run()
     before = runs.change(
@@ -153,7 +175,7 @@ def test_a_redo_that_comes_too_late_leaves_the_run_to_whoever_publishes_it() -> 
     )
 
     with pytest.raises(RunMismatch, match="is being published"):
-        world.run(redo=True)
+        redo(world)
 
     assert world.record() == before
 
