@@ -19,7 +19,7 @@ from coordinator.rules.decide import check_tolerance
 from coordinator.state import runs
 from coordinator.state.catalogue import points_at, read_manifest
 from coordinator.steps.attempts import Answered, Failed, Verdict
-from coordinator.steps.plan import plan, redo_quarantined
+from coordinator.steps.plan import check_redo, plan, redo_quarantined
 from coordinator.steps.publish import Published, publish
 from coordinator.steps.reconcile import Finish, Unplanned, reconcile
 from coordinator.store.ports import Inputs, Store
@@ -85,6 +85,8 @@ def run(asked: LocalRun, crew: Crew, watch: Watch) -> Published:
     job, store = asked.job, asked.store
     keys = RunKeys(job.name, asked.run_id)
     code, clock = asked.code_version, asked.clock
+    if asked.redo:
+        check_redo(runs.find(store, keys))
     record = _claim(asked, keys)
     if record.state == "published" and asked.redo:
         raise RunMismatch(f"Run {asked.run_id} is published: what it quarantined stays so.")

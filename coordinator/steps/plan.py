@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import cast
 
-from coordinator.errors import NoInput
+from coordinator.errors import NoInput, RunMismatch
 from coordinator.job import Job
 from coordinator.keys import RunKeys
 from coordinator.limits import MIB
@@ -50,6 +50,8 @@ def start(
         find=lambda address: _find_uploaded(inputs, address),
         standing=lambda run_id: runs.find(store, RunKeys(job.name, run_id)),
     )
+    if asked.redo:
+        check_redo(runs.find(store, RunKeys(job.name, asked.run_id)))
     limits = limits_of(job.limits, asked.limits)
     wanted = runs.Claim(
         keys=RunKeys(job.name, asked.run_id),
@@ -147,6 +149,20 @@ def _keep_listing(store: Store, run: RunRecord, after: Listing, seconds: float) 
         return runs.used(found, seconds).model_copy(update={"listing": after})
 
     return runs.change_own(store, run, edit)
+
+
+def check_redo(run: RunRecord | None) -> None:
+    """Refuse to do anything again of a run whose publishing is committed. Said before the run is
+    claimed: its owner would be fenced off for nothing.
+
+    Raises:
+        RunMismatch: it is.
+    """
+    if run is not None and run.state == "publishing":
+        raise RunMismatch(
+            f"Run {run.run_id} of job {run.job} is being published: what it quarantined stays so. "
+            "Its run id, without the redo, takes it up."
+        )
 
 
 def redo_quarantined(store: Store, run: RunRecord, *, draft: str) -> RunRecord:

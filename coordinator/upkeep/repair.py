@@ -1,4 +1,5 @@
-"""Repair: have the shards done again whose entries are broken.
+"""Repair: have the shards done again whose entries are broken. Nothing but this and a redo of what
+was quarantined ever takes an entry out of a run.
 
 The stage is drafted anew without the roots that such entries belong to, and whatever was derived
 from them: every later stage is planned again. Nothing is deleted; taking the run up again does just

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
+import gzip
 import io
 import json
 import tracemalloc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, pairwise
@@ -14,6 +16,8 @@ from typing import Any, Literal, NamedTuple
 
 from coordinator.formats.base import Batch, Reader, Source
 from coordinator.model import Pinned, Slice
+from coordinator.store.memory import MemoryInputs
+from coordinator.store.ports import Readable
 from tests.support import ShortReads, pin
 
 Value = Callable[[Any], Any]
@@ -21,6 +25,10 @@ Read = Callable[[bytes], list[Any]]
 
 RECORD_BYTES = 1000
 MIB = 1 << 20
+PACK: dict[str, Callable[[bytes], bytes]] = {
+    "in.gz": lambda body: gzip.compress(body, 1, mtime=0),
+    "in.bz2": bz2.compress,
+}
 
 
 # ------------------------------------------------------------------------------------------------
@@ -68,6 +76,31 @@ class Body:
                 zip(self.kinds, self.starts, strict=True), self.first
             )
         ]
+
+
+class Watched(MemoryInputs):
+    """Inputs that know how many bytes of them have been read."""
+
+    def __init__(self, objects: Mapping[str, bytes]) -> None:
+        super().__init__(objects)
+        self.given = 0
+
+    def open(self, pinned: Pinned, start: int, stop: int) -> Readable:
+        return _WatchedStream(super().open(pinned, start, stop), self)
+
+
+class _WatchedStream:
+    def __init__(self, stream: Readable, watched: Watched) -> None:
+        self._stream = stream
+        self._watched = watched
+
+    def read(self, size: int = -1, /) -> bytes:
+        piece = self._stream.read(size)
+        self._watched.given += len(piece)
+        return piece
+
+    def close(self) -> None:
+        self._stream.close()
 
 
 def opened(

@@ -6,15 +6,15 @@ or rows); a format whose objects are made otherwise overrides `body`.
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Literal
+from typing import Any
 
+import pytest
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -22,9 +22,22 @@ from coordinator.formats.base import Sink, Source
 from coordinator.formats.csv import Csv
 from coordinator.formats.jsonlines import JsonLines
 from coordinator.formats.lines import Lines
-from coordinator.formats.linewise import BOM
+from coordinator.formats.linewise import BOM, LinewiseSource
 from coordinator.formats.objects import Blob, Object, Objects
 from coordinator.formats.text import Text
+from tests.contracts.format_bodies import (
+    CELL,
+    ENDS,
+    JSON,
+    LINE,
+    NUMBER,
+    SALES,
+    csv_lines,
+    filler,
+    json_lines,
+    sale_of,
+    within,
+)
 from tests.contracts.format_reading import (
     RECORD_BYTES,
     Body,
@@ -36,8 +49,6 @@ from tests.contracts.format_reading import (
     named_bodies,
     text_lines,
 )
-
-SECRET = "secret"
 
 Unit = tuple[Kind, bytes]
 
@@ -69,6 +80,11 @@ class Room:
         printer.text(self.name)
 
 
+def on_every(rooms: Sequence[Room]) -> pytest.MarkDecorator:
+    """Have a test, or a class of tests, run in each of these rooms."""
+    return pytest.mark.parametrize("room", rooms, ids=[room.name for room in rooms])
+
+
 @dataclass(frozen=True)
 class SourceRoom(Room):
     """A source, and what is needed to test it.
@@ -87,7 +103,12 @@ class SourceRoom(Room):
     blank: tuple[bytes, ...] = ()
     head: bytes = b""
     most: int = 12  # units in an object
-    text: bool = True  # may be compressed, and may begin with a byte order mark
+
+    @property
+    def text(self) -> bool:
+        """Whether objects may be compressed, and may begin with a byte order mark: those that are
+        cut linewise may."""
+        return isinstance(self.source, LinewiseSource) or self.source.cuts_bytes("in")
 
     def body(self, units: Sequence[Unit], *, mark: bool = False, ended: bool = True) -> Body:
         """An object of these units, with a mark before them or without the last newline."""
@@ -118,11 +139,15 @@ class SourceRoom(Room):
             return listed.map(self.body)
         return st.builds(self.body, listed, mark=st.booleans(), ended=st.booleans())
 
-    def many(self, record_bytes: int, records: int) -> bytes:
-        """An object of many records, or, where it is one record, one as large as all of them."""
+    def many(self, record_bytes: int, records: int) -> Body:
+        """An object of many records, or, where it is one record, one as large as all of them. Those
+        over RECORD_BYTES are refused, but for a source that holds no record."""
         if self.most == 1:
-            record_bytes, records = record_bytes * records, 1
-        return self.head + (self.wide(record_bytes) + b"\n") * records
+            return self.body([("record", self.wide(record_bytes * records))])
+        unit = self.wide(record_bytes) + b"\n"
+        assert len(unit) == record_bytes + 1
+        kind: Kind = "refused" if record_bytes > RECORD_BYTES else "record"
+        return self.body([(kind, unit)] * records)
 
 
 @dataclass(frozen=True)
@@ -159,65 +184,14 @@ class SinkRoom(Room):
 
 
 # ------------------------------------------------------------------------------------------------
-# What bodies are made of
-# ------------------------------------------------------------------------------------------------
-
-ENDS = st.sampled_from([b"\n", b"\r\n"])
-SIGNS = ["a", "é", "漢", "😀", " ", ",", ";", '"', "'", "\r", "\t", "\x00", "\x85", "\u2028"]
-LINE = st.lists(st.sampled_from(SIGNS), max_size=8).map("".join)
-CELL = st.lists(st.sampled_from([*SIGNS, "\n", "\r\n"]), max_size=6).map("".join)
-NUMBER = st.integers(-(10**6), 10**6) | st.floats(-1e300, 1e300)
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | NUMBER | st.text(max_size=6),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
-    ),
-    max_leaves=4,
-)
-SALES = st.fixed_dictionaries(
-    {"kind": st.text(max_size=6)}, optional={"amount": NUMBER, "more": st.none()}
-)
-
-
-def _filler(size: int) -> bytes:
-    return (SECRET * (size // len(SECRET) + 1)).encode()[:size]
-
-
-def _within(before: bytes, after: bytes) -> Callable[[int], bytes]:
-    return lambda size: before + _filler(size - len(before) - len(after)) + after
-
-
-def _json_lines(values: st.SearchStrategy[Any]) -> st.SearchStrategy[bytes]:
-    def write(value: Any, indent: int, end: bytes, *, ascii_only: bool) -> bytes:
-        return b" " * indent + json.dumps(value, ensure_ascii=ascii_only).encode() + end
-
-    return st.builds(write, values, st.integers(0, 1), ENDS, ascii_only=st.booleans())
-
-
-def _csv_lines(*cells: st.SearchStrategy[Any], delimiter: str) -> st.SearchStrategy[bytes]:
-    def write(row: tuple[Any, ...], quoting: Literal[0, 1], end: bytes) -> bytes:
-        text = io.StringIO(newline="")
-        csv.writer(text, delimiter=delimiter, quoting=quoting).writerow(row)
-        return text.getvalue().removesuffix("\r\n").encode() + end
-
-    quoting = st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
-    return st.builds(write, st.tuples(*cells), quoting, ENDS)
-
-
-def _sale(row: Any) -> dict[str, Any]:
-    """A sale as its model has it, from JSON or from cells."""
-    return {"kind": row["kind"], "amount": float(row.get("amount") or 0)}
-
-
-# ------------------------------------------------------------------------------------------------
 # The sources
 # ------------------------------------------------------------------------------------------------
 
 TOO_LONG = RECORD_BYTES + 1
 BAD_ROWS = (b"secret\n", b"secret,1,2\r\n", b'"secret"x,1\n', b"secret\xff,1\n", b"secret\rs,1\n")
 BAD_JSON = (b"secret\n", b'{"secret": \n', b'"secret\xff"\r\n', b'["secret", NaN]\n')
-QUOTED = _within(b'"', b'"')
-SALE = _within(b'{"kind":"', b'"}')
+QUOTED = within(b'"', b'"')
+SALE = within(b'{"kind":"', b'"}')
 
 
 def _csv_room(
@@ -231,13 +205,13 @@ def _csv_room(
     mark = source.delimiter.encode()
     names = b"kind,amount\r\n" if model else b"p,q\r\n"
     rows = csv_rows(source.columns, source.delimiter)
-    wide = _within(b"", mark + b"1")
+    wide = within(b"", mark + b"1")
     return SourceRoom(
         name,
         source,
-        good=_csv_lines(*cells, delimiter=source.delimiter),
+        good=csv_lines(*cells, delimiter=source.delimiter),
         wide=wide,
-        read=(lambda body: list(map(_sale, rows(body)))) if model else rows,
+        read=(lambda body: list(map(sale_of, rows(body)))) if model else rows,
         value=plain,
         bad=(*(row.replace(b",", mark) for row in (*BAD_ROWS, *bad)), wide(TOO_LONG) + b"\n"),
         blank=(b"\n", b"\r\n"),
@@ -250,14 +224,14 @@ SOURCES = (
         "Lines",
         Lines(),
         good=st.builds(lambda line, end: line.encode() + end, LINE, ENDS),
-        wide=_filler,
+        wide=filler,
         read=lambda body: [line.removesuffix("\r") for line in text_lines(body)],
-        bad=(b"secret \xff\n", b"\xe9secret\r\n", _filler(TOO_LONG) + b"\n"),
+        bad=(b"secret \xff\n", b"\xe9secret\r\n", filler(TOO_LONG) + b"\n"),
     ),
     SourceRoom(
         "JsonLines",
         JsonLines(),
-        good=_json_lines(JSON),
+        good=json_lines(JSON),
         wide=QUOTED,
         # shown as JSON, because 1, 1.0 and true are equal
         read=lambda body: list(map(json.dumps, json_values(body))),
@@ -268,9 +242,9 @@ SOURCES = (
     SourceRoom(
         "JsonLines with a model",
         JsonLines(Sale),
-        good=_json_lines(SALES),
+        good=json_lines(SALES),
         wide=SALE,
-        read=lambda body: list(map(_sale, json_values(body))),
+        read=lambda body: list(map(sale_of, json_values(body))),
         value=plain,
         bad=(
             *BAD_JSON,
@@ -296,11 +270,10 @@ SOURCES = (
         "Objects",
         Objects(),
         good=st.binary(max_size=40),
-        wide=_filler,
+        wide=filler,
         read=lambda body: [("in", body)],
         value=plain,
         most=1,
-        text=False,
     ),
 )
 

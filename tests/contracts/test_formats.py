@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import bz2
-import dataclasses
-import gzip
-import json
-from collections.abc import Callable, Sequence
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,13 +11,14 @@ from coordinator.errors import InputChanged, OutputInvalid, SourceContradicted, 
 from coordinator.formats.base import Format, Reader, Sink, Source, places
 from coordinator.model import Pinned, Slice
 from coordinator.rules.slices import cut_slice
+from tests.contracts.format_bodies import SECRET
 from tests.contracts.format_reading import (
     MIB,
+    PACK,
     RECORD_BYTES,
     Body,
     Found,
     cut_at,
-    memory_within,
     opened,
     placed,
     read,
@@ -31,27 +26,18 @@ from tests.contracts.format_reading import (
     whole,
 )
 from tests.contracts.format_rooms import (
-    SECRET,
     SINKS,
     SOURCES,
-    Room,
     SinkRoom,
     SourceRoom,
     Unit,
+    on_every,
     plain,
 )
 from tests.support import ShortReads, cut_places, examples, pin, texts
 
 SHORT_READS = st.sampled_from([1, 3, 7, 50, MIB])
 NOISE = texts(b'"', b",", b'{"kind": "a"}', b'1,"a"', b'"\n"')
-PACK: dict[str, Callable[[bytes], bytes]] = {
-    "in.gz": lambda body: gzip.compress(body, mtime=0),
-    "in.bz2": bz2.compress,
-}
-
-
-def on_every(rooms: Sequence[Room]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("room", rooms, ids=[room.name for room in rooms])
 
 
 def size_of(reader: Reader, pinned: Pinned, body: Body) -> int:
@@ -99,25 +85,10 @@ class TestReading:
         found = read(reader, cut_at(reader, pinned, cuts), room.value)
         assert placed(found, reader) == placed(body.expected(), reader)
 
-    def test_memory_does_not_grow_with_the_object(self, room: SourceRoom) -> None:
-        reader, pinned = opened(room.source, room.many(400, 30_000))
-
-        with memory_within(8 * MIB):
-            assert sum(batch.records_in for batch in reader.batches(Slice.whole(pinned)))
-
-    def test_memory_does_not_grow_with_a_record(self, room: SourceRoom) -> None:
-        body = room.many(32 * MIB, 1)
-        bodies = {"in": body, "in.gz": gzip.compress(body, 1)} if room.text else {"in": body}
-
-        for key, content in bodies.items():
-            reader, pinned = opened(room.source, content, key)
-            with memory_within(8 * MIB):
-                assert sum(batch.records_in for batch in reader.batches(Slice.whole(pinned))) == 1
-
     def test_an_object_that_changed_is_an_error_for_one_who_stops_reading_half_way(
         self, room: SourceRoom
     ) -> None:
-        bodies = {"in": room.many(100, 5000)}
+        bodies = {"in": room.many(100, 5000).content}
         inputs = ShortReads(bodies, MIB)
         batches = room.source.reader(inputs, MIB).batches(Slice.whole(pin(inputs, "in")))
         first = next(batches)
@@ -281,7 +252,7 @@ class TestCompressed:
         assert read(reader, cut_at(reader, pinned, cuts), room.value) == body.expected()
 
     def test_cut_short_anywhere_it_is_one_refused_record(self, room: SourceRoom, key: str) -> None:
-        packed = PACK[key](room.many(50, 3))
+        packed = PACK[key](room.many(50, 3).content)
 
         for size in range(len(packed)):
             reader, pinned = opened(room.source, packed[:size], key)
@@ -357,35 +328,6 @@ class TestWriting:
         for record in room.valueless:
             with pytest.raises(ValueError, match=r"\w"):
                 room.sink.encoder()(record)
-
-
-# ------------------------------------------------------------------------------------------------
-# Declarations
-# ------------------------------------------------------------------------------------------------
-
-DECLARED: list[Format] = [*(room.source for room in SOURCES), *(room.sink for room in SINKS)]
-
-
-@pytest.mark.parametrize("declared", DECLARED, ids=lambda declared: declared.kind)
-class TestDescribing:
-    def test_a_description_is_json_and_the_same_whenever_it_is_asked_for(
-        self, declared: Format
-    ) -> None:
-        described = json.dumps(declared.describe(), allow_nan=False)
-
-        assert json.loads(described)["kind"] == declared.kind
-        assert json.dumps(dataclasses.replace(declared).describe()) == described
-
-    def test_declarations_are_described_apart_unless_only_their_models_differ(
-        self, declared: Format
-    ) -> None:
-        for other in DECLARED:
-            alike = without_model(other) == without_model(declared)
-            assert (other.describe() == declared.describe()) == alike
-
-
-def without_model(declared: Format) -> Format:
-    return declared.without_model() if isinstance(declared, Source) else declared
 
 
 def test_every_format_that_a_job_can_declare_has_its_rooms() -> None:

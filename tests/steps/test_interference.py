@@ -8,16 +8,24 @@ from typing import Any, TypeVar
 
 import pytest
 
-from coordinator.errors import FanfoldError, RunCancelled, StoreUnavailable, Superseded
+from coordinator.errors import (
+    FanfoldError,
+    RunCancelled,
+    RunMismatch,
+    StoreUnavailable,
+    Superseded,
+)
 from coordinator.formats.lines import Lines
 from coordinator.ids import new_draft
 from coordinator.keys import RunKeys
 from coordinator.limits import Limits
 from coordinator.model import RunRecord
 from coordinator.rules.costs import OVERHEAD_A_FAILURE, Spent, lambda_dollars
+from coordinator.rules.starts import Started
 from coordinator.state import catalogue, runs
 from coordinator.state.snapshots import read_snapshot
 from coordinator.steps.plan import plan as plan_map
+from coordinator.steps.plan import start
 from coordinator.steps.publish import publish
 from coordinator.store.memory import MemoryInputs, MemoryStore
 from coordinator.upkeep.repair import repair
@@ -138,6 +146,39 @@ def test_a_publish_that_was_asleep_does_not_publish_an_older_draft() -> None:
     with pytest.raises(Superseded, match="drafted anew"):
         publish(world.store, world.job, asleep, clock=lambda: 9.0)
     assert not world.store.exists("job/latest.json")
+
+
+def redo_on_aws(world: World) -> RunRecord:
+    """What Plan does with an execution that asks for a redo."""
+    limits = world.job.limits
+    return start(
+        world.store,
+        world.inputs,
+        world.job,
+        Started({"run_id": "r1", "redo": "quarantined"}, "by-hand", 0.0, ("**",), limits),
+        owner="by-hand",
+        redrives=0,
+        draft="draft",
+        code_version="test",
+        now=world.clock(),
+        is_live=lambda owner: False,
+    )
+
+
+@pytest.mark.parametrize("redo", [lambda world: world.run(redo=True), redo_on_aws])
+def test_a_redo_that_comes_too_late_leaves_the_run_to_whoever_publishes_it(
+    redo: Callable[[World], object],
+) -> None:
+    world = a_world(MemoryStore())
+    world.run()
+    before = runs.change(
+        world.store, KEYS, lambda found: found.model_copy(update={"state": "publishing"})
+    )
+
+    with pytest.raises(RunMismatch, match="is being published"):
+        redo(world)
+
+    assert world.record() == before
 
 
 # ------------------------------------------------------------------------------------------------
