@@ -26,7 +26,7 @@ def refused(outcome: Outcome) -> list[tuple[int, str]]:
     return [(line["offset"], line["reason"].split(":")[0]) for line in outcome.quarantine]
 
 
-def numbers(records: list[Any]) -> list[int]:
+def numbers(records: list[Any]) -> list[Any]:
     return [record["n"] for record in records]
 
 
