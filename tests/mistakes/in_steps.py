@@ -9,7 +9,6 @@ MAP = "coordinator/steps/map.py"
 SPLIT = "coordinator/steps/split.py"
 RECONCILE = "coordinator/steps/reconcile.py"
 PUBLISH = "coordinator/steps/publish.py"
-PLAN = "coordinator/steps/plan.py"
 PARTS = "coordinator/steps/parts.py"
 RUNS = "coordinator/state/runs.py"
 NOTES = "coordinator/state/notes.py"
@@ -274,9 +273,7 @@ MISTAKES = (
         PUBLISH,
         "if (found.plans, found.sealed) != (run.plans, run.sealed):",
         "if found.plans.keys() != run.plans.keys():",
-        (
-            "tests/steps/test_interference.py::test_a_publish_that_was_asleep_does_not_publish_an_older_draft",
-        ),
+        ("tests/steps/test_publish.py::test_what_was_proven_is_what_is_published",),
     ),
     Mistake(
         "a manifest that is there already is written over",
@@ -284,15 +281,6 @@ MISTAKES = (
         "store.writer(keys.manifest, exclusive=True)",
         "store.writer(keys.manifest)",
         ("tests/steps/test_publish.py::test_publishing_again_changes_nothing",),
-    ),
-    Mistake(
-        "two listings of one run are joined",
-        PLAN,
-        'if found.listing != run.listing or "map" in found.plans:',
-        'if "map" in found.plans:',
-        (
-            "tests/steps/test_interference.py::test_invocations_of_plan_that_overlap_anywhere_pin_every_object_once",
-        ),
     ),
     Mistake(
         "outputs wait in memory whatever they weigh",
