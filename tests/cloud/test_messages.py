@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from coordinator.errors import StoreUnavailable
 from coordinator.model import RunRecord
+from coordinator.rules.pacing import LOOK_SECONDS
 from coordinator.state import runs
 from functions import plan, telemetry, wiring, work
 from tests.cloud.account import Account
@@ -218,6 +220,29 @@ def test_a_container_sees_within_half_a_minute_that_a_run_was_cancelled(
 
     assert cloud.entries("r1") == ["0", "1"]
     assert cloud.answers()[-1]["cause"] == "Run r1 is cancelled."
+
+
+def test_a_long_shard_sees_what_its_container_does_not_know_yet(
+    make_cloud: MakeCloud,
+    write_job: WriteJob,
+    clock: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cloud = make_cloud(write_job())
+    state = dispatched(cloud, 2)
+    bodies = [order(cloud, shard, state) for shard in state["shards"]]
+    send(cloud, "work", batch("work", bodies[0]))
+    runs.cancel(wiring.store(), cloud.keys("r1"))
+    passing = count(0.0, LOOK_SECONDS)
+    monkeypatch.setattr(work, "time", SimpleNamespace(monotonic=lambda: next(passing)))
+
+    send(cloud, "work", batch("work", bodies[1]))
+
+    assert cloud.entries("r1") == ["0"]
+    assert (cloud.answers()[-1]["error"], cloud.answers()[-1]["cause"]) == (
+        "RunCancelled",
+        "Run r1 is cancelled.",
+    )
 
 
 @pytest.mark.parametrize("newer", [{"epoch": 2}, {"wave": 2}])

@@ -55,7 +55,7 @@ MISTAKES = (
         "guard=Pace(remaining_seconds, look_around(place, message), time.monotonic)",
         "guard=Pace(remaining_seconds, lambda elapsed: False, time.monotonic)",
         (
-            "tests/cloud/test_ownership.py::test_a_worker_of_the_stopped_execution_that_is_still_at_it_does_no_harm",
+            "tests/cloud/test_messages.py::test_a_long_shard_sees_what_its_container_does_not_know_yet",
         ),
     ),
     Mistake(
@@ -63,14 +63,16 @@ MISTAKES = (
         WORK,
         "fresh=verdict.answer.attempt == attempt",
         "fresh=True",
-        ("tests/cloud/test_observability.py::test_the_metrics_of_a_run",),
+        (
+            "tests/cloud/test_messages.py::test_a_long_shard_sees_what_its_container_does_not_know_yet",
+        ),
     ),
     Mistake(
         "a record's contents are logged",
         WORK,
         "if note.error in {MapFailed.__name__, ReduceFailed.__name__}:",
         "if note.error == ReduceFailed.__name__:",
-        ("tests/cloud/test_observability.py",),
+        ("tests/cloud/test_observability.py::test_what_a_job_says_of_its_records_is_not_logged",),
     ),
     Mistake(
         "a burial counts its own receive",
@@ -164,7 +166,9 @@ MISTAKES = (
         PUBLISH,
         "wiring.now() - manifest.logical_time",
         "wiring.now() - manifest.published",
-        ("tests/cloud/test_observability.py::test_the_metrics_of_a_run",),
+        (
+            "tests/cloud/test_observability.py::test_a_result_is_as_fresh_as_the_time_that_its_run_stands_for",
+        ),
     ),
     Mistake(
         "a container works on a message with a record older than it",
