@@ -320,9 +320,11 @@ def test_a_burial_that_fails_is_tried_again(make_cloud: MakeCloud, write_job: Wr
     cloud = make_cloud(write_job(limits="waves=1"))
     cloud.give(lines(2))
     cloud.faults.crash("work", match=about_shard("1"))
-    cloud.faults.crash("bury", nth=1)
-    cloud.faults.fail("bury", nth=2)
+    crashed = cloud.faults.crash("bury", nth=1)
+    failed = cloud.faults.fail("bury", nth=1)  # it never sees the one that crashed
     ended = cloud.run(RUN)
+    assert (crashed.hits, failed.hits) == (1, 1)
+    assert cloud.records.count("bury") == 3
     assert ended.error == "ShardsFailed"
     assert "out of memory" in (ended.cause or "")
 

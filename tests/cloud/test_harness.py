@@ -27,6 +27,7 @@ from tests.cloud.harness.mapping import _succeeded
 def running(fakes: Fakes, **settings: Any) -> Iterator[Cloud]:
     with Cloud(fakes.handlers, **settings) as cloud:
         yield cloud
+    assert cloud.faults.without_effect() == []
 
 
 def order(shards: int, run_id: str = "r1", **more: Any) -> dict[str, Any]:
@@ -351,8 +352,20 @@ def test_a_message_held_back_comes_last() -> None:
 
 def test_messages_can_be_shuffled() -> None:
     with running(Fakes()) as cloud:
-        cloud.faults.shuffle(seed=7)
+        shuffled = cloud.faults.shuffle(seed=7)
         assert cloud.run(order(10)).succeeded
+        assert shuffled.hits
+
+
+def test_a_fault_that_never_struck_is_told() -> None:
+    with Cloud(Fakes().handlers) as cloud:
+        cloud.faults.crash("bury")
+        cloud.faults.throttle("work", nth={1, 99})
+        cloud.faults.throttle("plan", nth=1)
+        assert cloud.run(order(2)).succeeded
+    first, second = cloud.faults.without_effect()
+    assert first == "bury, before: struck 0 times of 0 calls"
+    assert second.startswith("work, before: struck 1 times of ")
 
 
 def test_a_lost_answer_times_the_child_out_and_the_next_wave_finds_nothing_missing(

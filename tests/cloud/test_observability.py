@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.cloud.account import FUNCTIONS, Account
 from tests.cloud.conftest import MakeCloud
 from tests.cloud.harness import about_shard, key_contains
 from tests.cloud.test_faults import RUN, aws_error, lines
+from tests.metrics import written
 
 WriteJob = Callable[..., Path]
 ROOT = Path(__file__).parents[2]
@@ -106,6 +108,20 @@ def test_every_line_of_work_says_whose_it_is_and_nothing_of_records(
     assert MARKER not in log.getvalue()
 
 
+def test_what_a_job_says_of_its_records_is_not_logged(
+    make_cloud: MakeCloud, write_job: WriteJob, log: io.StringIO
+) -> None:
+    failing = "from coordinator.errors import MapFailed; raise MapFailed(line)"
+    cloud = make_cloud(write_job(failing, limits="waves=1"))
+    cloud.give({"marked.txt": f"{MARKER}\n".encode()})
+
+    assert MARKER in (cloud.run(RUN).cause or "")
+
+    (failed,) = [line for line in logged(log, "work") if line["message"] == "attempt failed"]
+    assert failed["error"] == "MapFailed"
+    assert MARKER not in failed["reason"]
+
+
 def test_lines_of_one_invocation_do_not_inherit_from_the_one_before(
     make_cloud: MakeCloud, write_job: WriteJob, log: io.StringIO
 ) -> None:
@@ -152,6 +168,10 @@ def test_the_metrics_of_a_run(
     eventful_run(cloud)
     found = emitted(capsys.readouterr().out)
 
+    dimensions: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+    for name, *values in found:
+        dimensions[name].add(tuple(value.partition("=")[0] for value in values))
+    assert dimensions == written()
     totals = {name[0]: sum(values) for name, values in found.items() if len(name) == 2}
     assert {key[1] for key in found} == {"job=words"}
     splits, children = 1, len(cloud.entries("r1")) - 6
@@ -170,3 +190,21 @@ def test_the_metrics_of_a_run(
     assert totals["RunsPublished"] == 1
     assert totals["RunDollars"] > 0
     assert 0 < totals["FreshnessSeconds"] < 300
+
+
+def test_a_result_is_as_fresh_as_the_time_that_its_run_stands_for(
+    make_cloud: MakeCloud,
+    write_job: WriteJob,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cloud = make_cloud(write_job())
+    monkeypatch.delenv("POWERTOOLS_METRICS_DISABLED")
+    cloud.give(lines(1))
+    an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
+    scheduled = {"schedule": "words-1", "scheduled_time": f"{an_hour_ago:%Y-%m-%dT%H:%M:%SZ}"}
+
+    assert cloud.run(scheduled).succeeded
+
+    (seconds,) = emitted(capsys.readouterr().out)["FreshnessSeconds", "job=words"]
+    assert 3600 <= seconds < 7200

@@ -24,28 +24,21 @@ MISTAKES = (
         WORK,
         "int(record.attributes.approximate_receive_count or 1)",
         "1",
-        (
-            "tests/cloud/test_faults.py::test_a_worker_that_always_crashes_fails_the_run_by_name_and_the_rest_is_done",
-            "tests/cloud/test_faults.py::test_a_failure_that_may_pass_goes_back_to_the_queue_with_a_delay",
-        ),
+        ("tests/cloud/test_messages.py::test_a_failed_attempt_is_seen_again_after_its_backoff",),
     ),
     Mistake(
         "a failed attempt is deleted with its message",
         WORK,
         '        raise AttemptFailed(f"Shard {note.shard} is tried again; its note says why.")\n',
         "        return\n",
-        (
-            "tests/cloud/test_faults.py::test_a_failure_that_may_pass_goes_back_to_the_queue_with_a_delay",
-        ),
+        ("tests/cloud/test_messages.py::test_a_failed_attempt_is_seen_again_after_its_backoff",),
     ),
     Mistake(
         "a failed attempt is seen again at once",
         WORK,
         "        answers.delay(record, verdict.delay_seconds)\n",
         "        answers.delay(record, 0.0)\n",
-        (
-            "tests/cloud/test_faults.py::test_a_failure_that_may_pass_goes_back_to_the_queue_with_a_delay",
-        ),
+        ("tests/cloud/test_messages.py::test_a_failed_attempt_is_seen_again_after_its_backoff",),
     ),
     Mistake(
         "the guard does not know how much time the function has left",
@@ -62,7 +55,7 @@ MISTAKES = (
         "guard=Pace(remaining_seconds, look_around(place, message), time.monotonic)",
         "guard=Pace(remaining_seconds, lambda elapsed: False, time.monotonic)",
         (
-            "tests/cloud/test_ownership.py::test_a_worker_of_the_stopped_execution_that_is_still_at_it_does_no_harm",
+            "tests/cloud/test_messages.py::test_a_long_shard_sees_what_its_container_does_not_know_yet",
         ),
     ),
     Mistake(
@@ -70,14 +63,16 @@ MISTAKES = (
         WORK,
         "fresh=verdict.answer.attempt == attempt",
         "fresh=True",
-        ("tests/cloud/test_observability.py::test_the_metrics_of_a_run",),
+        (
+            "tests/cloud/test_messages.py::test_a_long_shard_sees_what_its_container_does_not_know_yet",
+        ),
     ),
     Mistake(
         "a record's contents are logged",
         WORK,
         "if note.error in {MapFailed.__name__, ReduceFailed.__name__}:",
         "if note.error == ReduceFailed.__name__:",
-        ("tests/cloud/test_observability.py",),
+        ("tests/cloud/test_observability.py::test_what_a_job_says_of_its_records_is_not_logged",),
     ),
     Mistake(
         "a burial counts its own receive",
@@ -85,7 +80,7 @@ MISTAKES = (
         "receives = max(int(record.attributes.approximate_receive_count or 0) - 1, 1)",
         "receives = max(int(record.attributes.approximate_receive_count or 0), 1)",
         (
-            "tests/cloud/test_faults.py::test_a_worker_that_always_crashes_fails_the_run_by_name_and_the_rest_is_done",
+            "tests/cloud/test_messages.py::test_a_burial_charges_every_attempt_that_left_nothing_a_whole_timeout",
         ),
     ),
     Mistake(
@@ -94,7 +89,7 @@ MISTAKES = (
         "timeout_seconds=float(place.job.limits.timeout_seconds)",
         "timeout_seconds=0.0",
         (
-            "tests/cloud/test_faults.py::test_a_worker_that_always_crashes_fails_the_run_by_name_and_the_rest_is_done",
+            "tests/cloud/test_messages.py::test_a_burial_charges_every_attempt_that_left_nothing_a_whole_timeout",
         ),
     ),
     Mistake(
@@ -110,8 +105,7 @@ MISTAKES = (
         "processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)",
         "processor = BatchProcessor(event_type=EventType.SQS)",
         (
-            "tests/cloud/test_events.py",
-            "tests/cloud/test_faults.py::test_a_burial_that_fails_is_tried_again",
+            "tests/cloud/test_messages.py::test_a_batch_of_which_nothing_can_be_buried_comes_back_as_a_whole",
         ),
     ),
     Mistake(
@@ -119,21 +113,23 @@ MISTAKES = (
         ANSWERS,
         'SPENT = frozenset({"TaskTimedOut", "InvalidToken", "TaskDoesNotExist"})',
         'SPENT = frozenset({"InvalidToken", "TaskDoesNotExist"})',
-        ("tests/cloud/test_faults.py::test_a_run_ends_though_an_answer_is_lost_for_good",),
+        ("tests/cloud/test_messages.py::test_a_token_that_nobody_waits_for_is_no_failure",),
     ),
     Mistake(
         "a cause is longer than Step Functions takes",
         ANSWERS,
         "cause=cause[:CAUSE_LETTERS]",
         "cause=cause",
-        ("tests/cloud/test_events.py",),
+        (
+            "tests/cloud/test_messages.py::test_an_error_and_its_cause_are_cut_to_what_step_functions_takes",
+        ),
     ),
     Mistake(
         "an execution that waits to be redriven is taken for dead",
         PLAN,
         'LIVE = frozenset({"RUNNING", "PENDING_REDRIVE"})',
         'LIVE = frozenset({"RUNNING"})',
-        ("tests/cloud/test_ownership.py",),
+        ("tests/cloud/test_messages.py::test_which_executions_are_alive",),
     ),
     Mistake(
         "a run that was published before is planned again",
@@ -170,21 +166,25 @@ MISTAKES = (
         PUBLISH,
         "wiring.now() - manifest.logical_time",
         "wiring.now() - manifest.published",
-        ("tests/cloud/test_observability.py::test_the_metrics_of_a_run",),
+        (
+            "tests/cloud/test_observability.py::test_a_result_is_as_fresh_as_the_time_that_its_run_stands_for",
+        ),
     ),
     Mistake(
         "a container works on a message with a record older than it",
         WIRING,
         "if seen is None or moment - seen.at > FRESH_SECONDS or _is_behind(seen.run, message):",
         "if seen is None or moment - seen.at > FRESH_SECONDS:",
-        ("tests/cloud/test_ownership.py",),
+        ("tests/cloud/test_messages.py::test_a_container_knows_of_a_run_what_its_message_knows",),
     ),
     Mistake(
         "a container never reads the record of a run again",
         WIRING,
         "if seen is None or moment - seen.at > FRESH_SECONDS or _is_behind(seen.run, message):",
         "if seen is None or _is_behind(seen.run, message):",
-        ("tests/cloud/test_ownership.py",),
+        (
+            "tests/cloud/test_messages.py::test_a_container_sees_within_half_a_minute_that_a_run_was_cancelled",
+        ),
     ),
     Mistake(
         "a run has the limits of its job, not its own",
@@ -200,6 +200,8 @@ MISTAKES = (
         "            if metrics.metric_set:\n                metrics.flush_metrics()\n",
         "        answer = handler(event, context)\n        if metrics.metric_set:\n"
         "            metrics.flush_metrics()\n        return answer\n",
-        ("tests/cloud/test_observability.py::test_the_metrics_of_a_run",),
+        (
+            "tests/cloud/test_messages.py::test_what_was_measured_is_written_though_the_handler_raises",
+        ),
     ),
 )

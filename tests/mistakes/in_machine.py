@@ -79,14 +79,18 @@ MISTAKES = (
         CREW,
         "        hand.still_seconds += elapsed\n",
         "",
-        ("tests/machine/test_stuck_workers.py",),
+        (
+            "tests/machine/test_stuck_workers.py::test_a_worker_without_progress_is_stopped_and_its_message_received_again",
+        ),
     ),
     Mistake(
         "a shard that takes long is not split",
         CREW,
         "now - hand.began > working_seconds(self.timeout_seconds) and self._can_split(hand)",
         "now - hand.began > self.timeout_seconds * 1e6 and self._can_split(hand)",
-        ("tests/machine/test_stuck_workers.py", "tests/machine/test_crew.py"),
+        (
+            "tests/machine/test_stuck_workers.py::test_a_shard_that_takes_long_in_all_is_split_and_none_of_it_is_done_twice",
+        ),
     ),
     Mistake(
         "a delayed message comes back though its shard is done",
@@ -107,13 +111,17 @@ MISTAKES = (
         LOCAL,
         "if isinstance(verdict, Failed) and verdict.note.fate is Fate.RUN:",
         "if isinstance(verdict, Failed) and verdict.note.fate is Fate.SHARD:",
-        ("tests/machine",),
+        (
+            "tests/machine/test_in_memory.py::test_an_input_that_changes_under_a_run_is_named_and_nothing_is_published",
+        ),
     ),
     Mistake(
         "a wave goes on though more is quarantined than is tolerated",
         LOCAL,
         "            self.quarantined += verdict.answer.quarantined\n",
         "",
-        ("tests/machine",),
+        (
+            "tests/machine/test_in_memory.py::test_a_run_fails_once_more_is_quarantined_than_is_tolerated",
+        ),
     ),
 )

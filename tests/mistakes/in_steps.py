@@ -9,7 +9,6 @@ MAP = "coordinator/steps/map.py"
 SPLIT = "coordinator/steps/split.py"
 RECONCILE = "coordinator/steps/reconcile.py"
 PUBLISH = "coordinator/steps/publish.py"
-PLAN = "coordinator/steps/plan.py"
 PARTS = "coordinator/steps/parts.py"
 RUNS = "coordinator/state/runs.py"
 NOTES = "coordinator/state/notes.py"
@@ -24,7 +23,9 @@ MISTAKES = (
         ATTEMPTS,
         "receives < place.job.limits.attempts",
         "receives <= place.job.limits.attempts",
-        ("tests/steps/test_attempts.py",),
+        (
+            "tests/steps/test_attempts.py::test_what_may_pass_is_tried_again_and_each_failure_is_counted",
+        ),
         shared=True,
     ),
     Mistake(
@@ -32,76 +33,78 @@ MISTAKES = (
         ATTEMPTS,
         "delay_seconds=backoff_seconds(receives, jitter())",
         "delay_seconds=backoff_seconds(1, jitter())",
-        ("tests/steps/test_attempts.py",),
+        (
+            "tests/steps/test_attempts.py::test_a_failed_attempt_is_tried_again_after_a_wait_that_doubles",
+        ),
     ),
     Mistake(
         "a backoff does not ask for its jitter",
         ATTEMPTS,
         "delay_seconds=backoff_seconds(receives, jitter())",
         "delay_seconds=backoff_seconds(receives, 1.0)",
-        ("tests/steps/test_attempts.py",),
+        (
+            "tests/steps/test_attempts.py::test_a_failed_attempt_is_tried_again_after_a_wait_that_doubles",
+        ),
     ),
     Mistake(
         "attempts that died leave no mark",
         ATTEMPTS,
         'update={"unfinished": before.unfinished + 1}',
         'update={"unfinished": before.unfinished}',
-        ("tests/steps/test_attempts.py",),
+        (
+            "tests/steps/test_attempts.py::test_a_shard_is_taken_apart_when_two_attempts_have_died_that_left_a_mark",
+        ),
     ),
     Mistake(
         "a shard is taken apart after one worker died of it",
         ATTEMPTS,
         "return before.unfinished >= KILLED_ATTEMPTS",
         "return before.unfinished >= 1",
-        ("tests/steps/test_attempts.py",),
+        (
+            "tests/steps/test_attempts.py::test_a_shard_is_taken_apart_when_two_attempts_have_died_that_left_a_mark",
+        ),
     ),
     Mistake(
         "a burial counts one failure, however often the message was received",
         ATTEMPTS,
         "lost = max(note.receives - failures, 1)",
         "lost = 1",
-        ("tests/steps/test_attempts.py",),
+        ("tests/steps/test_attempts.py::test_a_message_received_too_often_is_buried_with_a_note",),
     ),
     Mistake(
         "attempts that died cost nothing when they are buried",
         ATTEMPTS,
         "failures, seconds, unfinished = failures + lost, seconds + lost * lost_seconds, 0",
         "failures, seconds, unfinished = failures + lost, seconds, 0",
-        ("tests/steps/test_attempts.py",),
+        ("tests/steps/test_attempts.py::test_a_message_received_too_often_is_buried_with_a_note",),
     ),
     Mistake(
         "a message is buried though its shard is done",
         ATTEMPTS,
         "    if standing is not None:\n        return Answered(answer=answer_of(standing))\n    if (unasked",
         "    if (unasked",
-        (
-            "tests/steps/test_attempts.py",
-            "tests/machine/test_crew.py::test_a_message_whose_shard_has_an_entry_is_answered_though_its_workers_die",
-        ),
+        ("tests/steps/test_attempts.py::test_a_message_whose_shard_is_done_is_not_buried",),
     ),
     Mistake(
         "code that was changed under an attempt commits all the same",
         ATTEMPTS,
         "        place.program.check()\n",
         "",
-        (
-            "tests/vocabulary/test_program.py",
-            "tests/steps/test_attempts.py",
-        ),
+        ("tests/steps/test_attempts.py::test_code_that_its_epoch_is_not_bound_to_commits_nothing",),
     ),
     Mistake(
         "an attempt does not look which code its epoch is bound to",
         ATTEMPTS,
         "        check_code(place.run, place.code_version)\n",
         "",
-        ("tests/steps/test_attempts.py",),
+        ("tests/steps/test_attempts.py::test_code_that_its_epoch_is_not_bound_to_commits_nothing",),
     ),
     Mistake(
         "an attempt of half a day commits",
         ATTEMPTS,
         "if seconds > ATTEMPT_HOURS * 3600:",
         "if seconds > ATTEMPT_HOURS * 3600 * 24:",
-        ("tests/steps/test_attempts.py",),
+        ("tests/steps/test_attempts.py::test_an_attempt_of_more_than_half_a_day_does_not_commit",),
     ),
     Mistake(
         "a shard that refuses more than is tolerated commits",
@@ -119,47 +122,37 @@ MISTAKES = (
         "                for batch, refused in zip(group, refusals, strict=True):\n"
         "                    for number in range(len(batch.records)):\n"
         '                        refused.append((batch.unit(number), "its list"))\n',
-        (
-            "tests/machine/test_in_memory.py::test_a_bad_record_is_found_in_its_list_and_the_rest_is_mapped",
-        ),
+        ("tests/steps/test_refusals.py",),
     ),
     Mistake(
         "a list is not tried record by record when its outputs have no encoding",
         MAP,
         "return next((refusal for _, refusal in self.outlet.settle()), None)",
         "self.outlet.settle()\n        return None",
-        (
-            "tests/machine/test_in_memory.py::test_a_bad_record_is_found_in_its_list_and_the_rest_is_mapped",
-            "tests/steps/test_map.py",
-        ),
+        ("tests/steps/test_refusals.py",),
     ),
     Mistake(
         "a refused record of a list is looked for among the decoded ones only",
         MAP,
         "                    refused.append((batch.unit(number), reason_of(refusal)))",
         "                    refused.append((number, reason_of(refusal)))",
-        (
-            "tests/machine/test_in_memory.py::test_a_bad_record_is_found_in_its_list_and_the_rest_is_mapped",
-            "tests/steps/test_map.py",
-        ),
+        ("tests/steps/test_refusals.py",),
     ),
     Mistake(
         "the refusals of a settled record name the record as it was taken",
         MAP,
         "refusals.append((batch.unit(taken[which]), reason_of(refusal)))",
         "refusals.append((batch.unit(which), reason_of(refusal)))",
-        (
-            "tests/machine/test_in_memory.py::test_what_source_model_or_map_refuse_is_quarantined_with_place_and_reason",
-            "tests/machine/test_in_memory.py::test_a_record_without_encoding_is_quarantined_alone",
-            "tests/steps/test_map.py",
-        ),
+        ("tests/steps/test_refusals.py",),
     ),
     Mistake(
         "a shard that is to stop maps one record more than it may",
         MAP,
         "                done = number\n                break\n",
         "                done = number + 1\n                break\n",
-        ("tests/steps/test_attempts.py",),
+        (
+            "tests/steps/test_attempts.py::test_a_shard_stopped_anywhere_and_its_rest_stopped_again_give_the_same_bytes",
+        ),
     ),
     Mistake(
         "the lists of a split shard are cut anywhere",
@@ -280,25 +273,14 @@ MISTAKES = (
         PUBLISH,
         "if (found.plans, found.sealed) != (run.plans, run.sealed):",
         "if found.plans.keys() != run.plans.keys():",
-        (
-            "tests/steps/test_interference.py::test_a_publish_that_was_asleep_does_not_publish_an_older_draft",
-        ),
+        ("tests/steps/test_publish.py::test_what_was_proven_is_what_is_published",),
     ),
     Mistake(
         "a manifest that is there already is written over",
         PUBLISH,
         "store.writer(keys.manifest, exclusive=True)",
         "store.writer(keys.manifest)",
-        ("tests/steps/test_publish.py",),
-    ),
-    Mistake(
-        "two listings of one run are joined",
-        PLAN,
-        'if found.listing != run.listing or "map" in found.plans:',
-        'if "map" in found.plans:',
-        (
-            "tests/steps/test_interference.py::test_invocations_of_plan_that_overlap_anywhere_pin_every_object_once",
-        ),
+        ("tests/steps/test_publish.py::test_publishing_again_changes_nothing",),
     ),
     Mistake(
         "outputs wait in memory whatever they weigh",
@@ -379,7 +361,9 @@ MISTAKES = (
         CATALOGUE,
         "return pointer.logical_time, pointer.run_id",
         'return pointer.logical_time, ""',
-        ("tests/steps/test_publish.py",),
+        (
+            "tests/steps/test_publish.py::test_the_pointer_moves_forward_in_logical_time_whoever_ends_last",
+        ),
     ),
     Mistake(
         "a file is believed to be what it was by its size",
@@ -397,8 +381,7 @@ MISTAKES = (
         "if (length, crc) != tuple(part.segments[partition]):",
         "if length != part.segments[partition][0]:",
         (
-            "tests/upkeep/test_verify.py",
-            "tests/shuffle/test_shuffle.py",
+            "tests/state/test_files.py::test_a_segment_that_was_changed_is_named_and_the_others_are_not",
         ),
     ),
     Mistake(
@@ -406,6 +389,8 @@ MISTAKES = (
         PROOF,
         'if stage == "merge" and given is not None and given[1] != found.records_in:',
         'if stage == "reduce" and given is not None and given[1] != found.records_in:',
-        ("tests/steps/test_publish.py",),
+        (
+            "tests/steps/test_publish.py::test_a_stage_that_took_other_records_than_were_given_is_not_proven",
+        ),
     ),
 )

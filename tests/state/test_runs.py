@@ -82,9 +82,10 @@ def test_where_the_owner_has_ended_a_new_one_takes_over_with_one_more_wave() -> 
         store, run, update(wave=7, progress=LastPass(stage="map", entries=3, stalled=2))
     )
 
-    taken = claim(store, replace(WANTED, owner="second", logical_time=99.0))
+    taken = claim(store, replace(WANTED, owner="second", logical_time=99.0, code_version="two"))
 
     assert (taken.owner, taken.epoch, taken.wave) == ("second", 2, 7)
+    assert taken.code_version == "two"
     assert taken.tenure == Tenure(after=7, waves=1)
     assert taken.progress == LastPass()
     assert taken.logical_time == 5.0
@@ -119,6 +120,14 @@ def test_a_cancelled_run_is_taken_up_where_it_was() -> None:
     runs.cancel(store, KEYS)
 
     assert claim(store, replace(WANTED, owner="third")).state == "running"
+
+
+def test_a_run_whose_publishing_is_committed_is_not_cancelled() -> None:
+    store = MemoryStore()
+    run = runs.change_own(store, claim(store), update(state="publishing"))
+
+    assert runs.cancel(store, KEYS) == run
+    assert runs.read(store, KEYS) == run
 
 
 def test_a_published_run_cannot_be_cancelled() -> None:

@@ -6,7 +6,7 @@ import bz2
 import gzip
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from coordinator.errors import (
     AttemptFailed,
+    CodeChanged,
     Fate,
     InputChanged,
     LedgerBroken,
@@ -467,6 +468,81 @@ def test_what_may_pass_is_tried_again_and_each_failure_is_counted() -> None:
     assert note is not None
     assert (note.failures, note.receives, note.attempt) == (3, 3, "a3")
     assert (note.error, note.reason, note.fate) == ("RetryableError", "Try later.", Fate.RETRY)
+
+
+def test_a_failed_attempt_is_tried_again_after_a_wait_that_doubles() -> None:
+    job = failing(RetryableError("Try later.")).job.with_limits(Limits(attempts=100))
+    place, [message] = begun(World(job, {"a": b"x\n"}))
+
+    def waits(jitter: float) -> list[float]:
+        verdicts = [
+            attend(
+                place,
+                message,
+                attempt="a",
+                receives=receives,
+                guard=UNHURRIED,
+                jitter=lambda: jitter,
+            )
+            for receives in (1, 2, 3, 8, 9, 99)
+        ]
+        return [verdict.delay_seconds for verdict in verdicts if isinstance(verdict, Again)]
+
+    assert waits(0.5) == [1.0, 2.0, 4.0, 128.0, 150.0, 150.0]
+    assert waits(0.25) == [0.5, 1.0, 2.0, 64.0, 75.0, 75.0]
+
+
+def test_a_shard_is_taken_apart_when_two_attempts_have_died_that_left_a_mark() -> None:
+    job = a_job(Lines())
+
+    def die(line: str) -> None:
+        raise Killed
+
+    job.map_function = die
+    world = World(job, {"a": b"1\n2\n3\n"})
+    place, [message] = begun(world)
+
+    marks = []
+    for receives in (1, 2, 3):
+        with pytest.raises(Killed):
+            try_once(place, message, f"a{receives}", receives=receives)
+        note = notes.find_note(world.store, world.keys, "map", "0", message.wave)
+        marks.append(note.unfinished if note else None)
+    verdict = try_once(place, message, "a4", receives=4)
+
+    assert marks == [None, 1, 2]
+    assert isinstance(verdict, Answered)
+    assert (verdict.answer.outcome, verdict.answer.records_in) == ("split", 0)
+
+
+def test_a_message_whose_shard_is_done_is_not_buried() -> None:
+    world = a_world()
+    place, messages = begun(world)
+    done = try_once(place, messages[0], "a")
+
+    verdict = bury(place, messages[0], receives=5, reason="Its worker died.")
+
+    assert verdict == done
+    assert notes.find_note(world.store, world.keys, "map", "0", messages[0].wave) is None
+
+
+class Edited(Program):
+    """A program whose files were changed under the attempt."""
+
+    def check(self) -> None:
+        raise CodeChanged("words.py was changed.")
+
+
+@pytest.mark.parametrize("program", [Program("other"), Edited("test")], ids=["other", "edited"])
+def test_code_that_its_epoch_is_not_bound_to_commits_nothing(program: Program) -> None:
+    world = a_world()
+    place, messages = begun(world)
+
+    verdict = try_once(replace(place, program=program), messages[0], "a")
+
+    assert isinstance(verdict, Failed)
+    assert (verdict.note.error, verdict.note.fate) == ("CodeChanged", Fate.RUN)
+    assert ledger.find(world.store, world.keys, "map", "0") is None
 
 
 def test_what_is_fatal_to_the_run_is_not_tried_again() -> None:

@@ -13,13 +13,14 @@ from coordinator.formats.objects import Blob, Objects
 from coordinator.job import Job
 from coordinator.keys import RunKeys
 from coordinator.model import Entry, Pointer, RunRecord, Stage
-from coordinator.state import runs
+from coordinator.state import proof, runs
 from coordinator.state.catalogue import read_manifest
 from coordinator.state.files import write_lines
 from coordinator.steps.publish import publish
 from coordinator.steps.reconcile import Finish, reconcile
 from coordinator.store.file.store import FileStore
 from coordinator.store.memory import MemoryStore
+from coordinator.store.ports import Store
 from tests.support import World, a_job, words
 
 BODIES = {"a": b"to be or\nnot to be\n", "b": b"that is\nthe question"}
@@ -28,8 +29,8 @@ BODIES = {"a": b"to be or\nnot to be\n", "b": b"that is\nthe question"}
 def complete(world: World) -> RunRecord:
     """Take a run up to where it would be published."""
     world.run()
-    proof = [stat.key for stat in world.store.list(world.keys.proof)]
-    world.store.delete([*proof, world.keys.latest()])
+    shown = [stat.key for stat in world.store.list(world.keys.proof)]
+    world.store.delete([*shown, world.keys.latest()])
     fields = {"state": "running", "published": None}
     return runs.change(world.store, world.keys, lambda found: found.model_copy(update=fields))
 
@@ -96,6 +97,38 @@ def test_a_run_that_was_taken_over_publishes_nothing() -> None:
     with pytest.raises(Superseded):
         publish(world.store, world.job, run, clock=lambda: 1.0)
     assert not world.store.exists(world.keys.manifest)
+    assert not world.store.exists(world.keys.latest())
+
+
+def another_draft(run: RunRecord) -> dict[str, Any]:
+    return {
+        "plans": {
+            stage: plan.model_copy(update={"draft": "another"}) for stage, plan in run.plans.items()
+        }
+    }
+
+
+def another_ledger(run: RunRecord) -> dict[str, Any]:
+    sealed = run.sealed["map"].model_copy(update={"sha256": "0" * 64})
+    return {"sealed": {**run.sealed, "map": sealed}}
+
+
+@pytest.mark.parametrize("change", [another_draft, another_ledger])
+def test_what_was_proven_is_what_is_published(
+    change: Callable[[RunRecord], dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run is drafted anew while it is proven."""
+    world = a_world()
+    run = complete(world)
+
+    def prove(store: Store, proven: RunRecord) -> None:
+        runs.change(store, world.keys, lambda found: found.model_copy(update=change(found)))
+
+    monkeypatch.setattr(proof, "prove_run", prove)
+
+    with pytest.raises(Superseded, match="drafted anew"):
+        publish(world.store, world.job, run, now=1.0)
+    assert [*world.store.list("job/published/")] == []
     assert not world.store.exists(world.keys.latest())
 
 

@@ -134,7 +134,8 @@ class Faults:
         self._lost: set[str] = set()
         self._holds: list[Hold] = []
         self._scripted: list[Fault] = []
-        self.order: random.Random | None = None
+        self._order: random.Random | None = None
+        self._shuffled: Fault
 
     # Functions ------------------------------------------------------------------------------------
 
@@ -261,9 +262,11 @@ class Faults:
         self._held.append((self._script(fault), hold))
         return hold
 
-    def shuffle(self, seed: int) -> None:
-        """Deliver visible messages in a random order."""
-        self.order = random.Random(seed)
+    def shuffle(self, seed: int) -> Fault:
+        """Deliver visible messages in a random order. It strikes where that is another."""
+        self._order = random.Random(seed)
+        self._shuffled = self._script(Fault("order of messages", lambda _: None))
+        return self._shuffled
 
     def without_effect(self) -> list[str]:
         """The faults scripted so far that did not strike at every call that was meant: whatever
@@ -284,7 +287,7 @@ class Faults:
         self._copies.clear()
         self._held.clear()
         self._remaining.clear()
-        self.order = None
+        self._order = None
 
     def release_all(self) -> None:
         for hold in self._holds:
@@ -307,6 +310,13 @@ class Faults:
 
     def copies_of(self, body: str) -> list[Hold]:
         return [hold for fault, hold in self._copies if hold is not None and fault.strikes(body)]
+
+    def reorder(self, messages: list[Any]) -> None:
+        """Put messages into the order in which they are to be delivered."""
+        if self._order is not None:
+            before = list(messages)
+            self._order.shuffle(messages)
+            self._shuffled.hits += messages != before
 
     def hold_of(self, body: str) -> Hold | None:
         for fault, hold in self._held:

@@ -133,8 +133,7 @@ class Mapping:
                 del self._copies[index]
                 return Received(twin, copy=True)
         self._apply_holds()
-        if self._faults.order is not None:
-            self._faults.order.shuffle(self._queue._messages)
+        self._faults.reorder(self._queue._messages)
         message = self._receive() or (self._receive() if self._elapse() else None)
         if message is None:
             return None
