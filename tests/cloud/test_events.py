@@ -277,6 +277,17 @@ def test_a_sample_goes_through_its_handler(cloud: Account, name: str) -> None:
         assert cloud.document(keys.note("map", "0", 1))["error"] == row.note
 
 
+def test_a_redrive_that_is_retried_is_not_held_up_by_the_error_before_it(cloud: Account) -> None:
+    complete(cloud)
+    event = sample("reconcile/after-publish-not-proven.json")
+    event["execution"]["RedriveCount"] = 1
+
+    for _ in range(2):
+        invocation = cloud.functions.invoke("reconcile", json.dumps(event))
+        assert invocation.outcome == "answered", invocation
+        assert_holds(invocation.answer, {"next": "publish", "redrives": 1})
+
+
 def assert_holds(found: Any, expected: dict[str, Any]) -> None:
     """Every field expected is there; a run id may go on with a digest."""
     for field, value in expected.items():
