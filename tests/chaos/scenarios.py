@@ -10,8 +10,8 @@ import io
 import json
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,110 +20,13 @@ from PIL import Image
 
 from coordinator import Object
 from coordinator.loading import load_job
-from tests.chaos.simulator.cloud import Cloud, Request
-from tests.chaos.simulator.effects import Script
-from tests.chaos.simulator.watch import Expected, Watch
+from tests.chaos.playing import Asked, Objects, Scenario
+from tests.chaos.simulator.containers import Request, loaded
+from tests.chaos.simulator.watch import Expected
 
 HERE = Path(__file__).parent
 OURS = HERE / "jobs"
 EXAMPLES = HERE.parents[1] / "jobs"
-MOST_TAKE_UPS = 4
-
-Objects = Mapping[str, bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """One run of a scenario, when it is started, and what has to come of it."""
-
-    request: Request
-    expected: Expected
-    after_seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """A job over some objects. `stops_after` says after how many records a guard trips."""
-
-    name: str
-    job: Path
-    objects: Objects
-    runs: tuple[Asked, ...]
-    stops_after: Callable[[int], int | None] = lambda guard: None
-    most_inline: int = 40
-    needs: str | None = None
-    fails_as: str | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-    def play(self, script: Script | None = None) -> Ended:
-        """Run it to its end, taking it up again as a person would; then check what is left."""
-        cloud = Cloud(
-            str(self.job),
-            self.objects,
-            script,
-            stops_after=self.stops_after,
-            most_inline=self.most_inline,
-            **self.settings,
-        )
-        with cloud:
-            watch = Watch(cloud, {it.request.run_id: it.expected for it in self.runs})
-            for asked in self.runs:
-                cloud.world.after(asked.after_seconds, partial(cloud.start, asked.request))
-            cloud.world.run()
-            take_ups = take_up(cloud, watch, self.fails_as)
-            watch.check_end()
-            if self.fails_as is not None:
-                last = cloud.executions[-1]
-                assert last.error is not None, (last.status, last.output)
-                assert last.error[0] == self.fails_as, last.error
-            return Ended(cloud, take_ups)
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A run that is over, and how often it had to be taken up."""
-
-    cloud: Cloud
-    take_ups: int
-
-    @property
-    def timed_out(self) -> list[str]:
-        """The tokens that only the safety net ended."""
-        tokens = [token for it in self.cloud.executions for token in it.tokens]
-        return [token.name for token in tokens if token.outcome == "timed out"]
-
-    @property
-    def epochs(self) -> int:
-        """How many owners the run that had most of them had, one after the other."""
-        records = map(self.cloud.record, self.cloud.requests)
-        return max(int(record.get("epoch", 1)) for record in records if record)
-
-
-def take_up(cloud: Cloud, watch: Watch, fails_as: str | None = None) -> int:
-    """Redrive, or start anew, what has ended without being published; how often it took."""
-    for take_ups in range(MOST_TAKE_UPS):
-        unfinished = [
-            run_id
-            for run_id in cloud.requests
-            if not cloud.is_published(run_id)
-            and (watch.expected[run_id].results is not None or not _failed_as(cloud, fails_as))
-        ]
-        if not unfinished:
-            return take_ups
-        for run_id in unfinished:
-            last = cloud.executions_of(run_id)[-1]
-            if last.status == "FAILED" and len(cloud.world.trace) % 2:
-                last.redrive()
-            elif last.status != "RUNNING":
-                cloud.start(cloud.requests[run_id])
-        cloud.world.run()
-    return MOST_TAKE_UPS
-
-
-def _failed_as(cloud: Cloud, error: str | None) -> bool:
-    """Whether a run that can't succeed has failed as it has to."""
-    found = cloud.executions[-1].error
-    return found is not None and found[0] == error
 
 
 # ------------------------------------------------------------------------------------------------
@@ -193,6 +96,23 @@ def _doubled(objects: Objects) -> Expected:
     return Expected({"poison.jsonl": b"".join(good)}, _sizes(objects), len(lines), frozenset(bad))
 
 
+def _spelled(objects: Objects) -> Expected:
+    return Expected({}, _sizes(objects), len(_lines(objects)), retold=partial(_respelled, objects))
+
+
+def _respelled(objects: Objects, entries: list[dict[str, Any]]) -> dict[str, bytes]:
+    """What each shard's version of the job makes of the lines that start in its slices."""
+    louder = loaded(str(OURS / "spelled_louder.py")).program.version
+    result = b""
+    for entry in entries:
+        for piece in entry.get("covered", ()):
+            for key, offset, line in _lines(objects):
+                if key == piece["key"] and piece.get("start", 0) <= offset < piece["stop"]:
+                    loud = entry["receipt"]["code_version"] == louder
+                    result += json.dumps((line.upper() if loud else line).decode()).encode() + b"\n"
+    return {"spelled.jsonl": result}
+
+
 def _copied(objects: Objects) -> Expected:
     results = {key.rsplit("/", 1)[1].split("+")[0]: body.upper() for key, body in objects.items()}
     return Expected(results, _sizes(objects), len(objects))
@@ -231,6 +151,8 @@ WORDS = Scenario(
     EXAMPLES / "wordcount.py",
     TEXTS,
     (_asked("r1", _word_counts(TEXTS, 2), **SMALL_SHARDS),),
+    expect=lambda objects: _word_counts(objects, _partitions(objects, SMALL_SHARDS)),
+    meddled=True,
 )
 
 # A guard trips after one record, then after two, then after three: attempts at the same shard
@@ -277,6 +199,7 @@ RECORDS = Scenario(
     EXAMPLES / "clean_events.py",
     EVENTS,
     (_asked("r1", _EVENT_EXPECTED, tolerated=5, shard_bytes=150 + 54),),
+    meddled=True,
 )
 
 BLOBS: Objects = {
@@ -293,6 +216,9 @@ COPIES = Scenario(
     BLOBS,
     (_asked("r1", _copied(BLOBS)),),
     settings={"pages_an_invocation": 1},
+    expect=_copied,
+    rewrite=lambda body: body + b"!",
+    meddled=True,
 )
 COPIES_SPLIT = Scenario(
     "copies, split",
@@ -306,7 +232,31 @@ NUMBERS: Objects = {
     "s3://in/1.jsonl": b'{"number": 1}\n{"number": 2}\n{"number": "poison"}\n{"number": 4}\n',
     "s3://in/2.jsonl": b'{"number": 5}\n{"number": "refused"}\n{"number": 7}\n',
 }
+REFUSED: Objects = {
+    "s3://in/1.jsonl": b'{"number": 1}\n{"number": "no"}\n{"number": 3}\n',
+    "s3://in/2.jsonl": b'{"number": 5}\n{"number": 7}\n',
+}
 POISON = Scenario("poison", OURS / "poison.py", NUMBERS, (_asked("r1", _doubled(NUMBERS)),))
+
+POISON_REFUSED = replace(
+    POISON,
+    name="refused",
+    objects=REFUSED,
+    runs=(_asked("r1", _doubled(REFUSED)),),
+    expect=_doubled,
+    meddled=True,
+)
+SPELLED_IN: Objects = {key: TEXTS[key] for key in ("s3://in/a.txt", "s3://in/c.txt")}
+LOUDER = OURS / "spelled_louder.py"
+SPELLED = Scenario(
+    "spelled",
+    OURS / "spelled.py",
+    SPELLED_IN,
+    (_asked("r1", _spelled(SPELLED_IN)),),
+    expect=_spelled,
+    next_version=lambda found: loaded(str(LOUDER)),
+    meddled=True,
+)
 
 SLOW_TEXTS: Objects = {
     "s3://in/a.txt": b"x 1\ny 2\nx 3\nz 4\ny 5\nx 6\nx 7\n",
@@ -319,7 +269,38 @@ SLOW = Scenario(
     (_asked("r1", _collected(SLOW_TEXTS, 2), partitions=2, reduce_bytes=40),),
 )
 
+# Some waves cost more than is left, and wait for somebody to raise the budget.
+THRIFTY = replace(
+    SLOW,
+    name="thrifty",
+    runs=(
+        _asked(
+            "r1",
+            _collected(SLOW_TEXTS, 2),
+            partitions=2,
+            reduce_bytes=40,
+            budget_dollars=0.0045,
+        ),
+    ),
+)
+
+# The first try at publishing is denied: the execution fails, and is redriven.
+REDRIVEN = replace(
+    WORDS,
+    name="redriven",
+    meddled=False,
+    denied_once=lambda effect: effect.actor == "publish" and effect.operation == "create",
+)
+# Stopped when its merge is planned, and taken up to redo what was quarantined.
+REDONE = replace(POISON_REFUSED, name="redone", meddled=False, redo=True)
+
 BOTH: Objects = {**TEXTS, **MORE_TEXTS}
+
+
+def _partitions(objects: Objects, limits: Mapping[str, Any]) -> int:
+    """How many partitions so many bytes of inputs have."""
+    wanted = -(-sum(map(len, objects.values())) // int(limits["reduce_bytes"]))
+    return min(wanted, int(limits["partitions"]))
 
 
 def _two(first: str, second: str) -> tuple[Asked, ...]:
@@ -343,6 +324,7 @@ OLDER_FIRST = Scenario("older first", EXAMPLES / "wordcount.py", BOTH, _two("old
 TRIGGERED_TWICE = replace(
     WORDS,
     name="triggered twice",
+    meddled=False,
     runs=(WORDS.runs[0], replace(WORDS.runs[0], after_seconds=0.1)),
 )
 
@@ -368,7 +350,12 @@ SCENARIOS: tuple[Scenario, ...] = (
     COPIES,
     COPIES_SPLIT,
     POISON,
+    POISON_REFUSED,
+    SPELLED,
     SLOW,
+    THRIFTY,
+    REDRIVEN,
+    REDONE,
     NEWER_FIRST,
     OLDER_FIRST,
     TRIGGERED_TWICE,
