@@ -72,7 +72,7 @@ class Scenario:
     @property
     def take_ups(self) -> int:
         """How often its runs have to be taken up if nothing else goes wrong."""
-        return int(self.denied_once is not None)
+        return int(self.denied_once is not None or self.has_budget)
 
     @property
     def epochs(self) -> int:

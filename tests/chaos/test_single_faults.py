@@ -67,7 +67,7 @@ def test_enough_is_played(record_property: Callable[[str, object], None]) -> Non
     """What issue and docs promise of the suite."""
     cases = [case for name in PLAYED for case in cases_of(scenario_named(name))]
     record_property("played", summary())
-    assert len(cases) >= (24_000 if ALL else 1_500)
+    assert len(cases) >= (45_000 if ALL else 3_000)
     assert {case.kind for case in cases} == set(Kind) - {Kind.DENIED}
 
 

@@ -233,7 +233,8 @@ class Watch:
         if budget is None:
             return
         limits = self.cloud.loaded.job.limits
-        slack = timeout_dollars(limits.timeout_seconds, limits.memory_mb)
+        races = bool(self.cloud.queue.duplicated)
+        slack = races * timeout_dollars(limits.timeout_seconds, limits.memory_mb)
         spent = dollars_spent(self.cloud, limits.memory_mb)
         if spent > budget + slack:
             self._blame(f"a wave was dispatched when {spent:.6f} of {budget} dollars were spent")
