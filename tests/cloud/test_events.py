@@ -311,9 +311,10 @@ def test_the_state_in_a_sample_is_what_the_machine_has_there(name: str) -> None:
     state = sample(name)["state"]
     fan_out = {
         "run", "next", "stage", "draft", "wave", "shards", "items", "results", "concurrency",
-        "child_timeout_seconds",
+        "child_timeout_seconds", "redrives",
     }  # fmt: skip
-    shapes: list[set[str]] = [{"run", "next", "reason"}, fan_out, {"run", "next"}, {"run"}]
+    planned, ahead = {"run", "next", "reason", "redrives"}, {"run", "next", "redrives"}
+    shapes: list[set[str]] = [planned, fan_out, ahead, {"run"}]
     assert set(state) - {"error"} in shapes
     if "error" in state:
         assert set(state["error"]) == {"Error", "Cause"}
