@@ -1,7 +1,7 @@
 """Random schedules of several faults, by Hypothesis; a failing one is shrunk, and can be repeated.
 
 A rule is something that happens to a run: time passes, a fault is armed, someone stops, starts,
-redrives or cancels. After every rule nothing wrong may have been seen; at the end faults cease,
+redrives, cancels, repairs, cleans or redoes it, its inputs move, its job is deployed anew. After every rule nothing wrong may have been seen; at the end faults cease,
 the run is taken up again, and everything has to be whole.
 """
 
@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.chaos.faults import LATE, kinds_beside, kinds_for
+from tests.chaos.faults import BESIDE, LATE, MOVED, kinds_beside, kinds_for
 from tests.chaos.playing import Scenario, take_up
 from tests.chaos.scenarios import SCENARIOS
 from tests.chaos.simulator.cloud import Cloud
@@ -163,6 +163,12 @@ class Schedules(RuleBasedStateMachine):
     def cancel(self, which: int) -> None:
         asked = self.scenario.runs[which % len(self.scenario.runs)]
         self.cloud.people.cancel(asked.request.run_id)
+
+    @precondition(lambda self: self.scenario.meddled)
+    @rule(kind=st.sampled_from(BESIDE))
+    def meddle(self, kind: Kind) -> None:
+        if kind not in MOVED or self.scenario.expect is not None:
+            self.cloud.people.deeds[kind]()
 
     @rule(which=st.integers(0, 9))
     def deliver_once_more(self, which: int) -> None:

@@ -12,7 +12,15 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.chaos.faults import ALL, all_cases, cases_of, kinds_for, scenario_named, undisturbed
+from tests.chaos.faults import (
+    ALL,
+    all_cases,
+    cases_of,
+    kinds_beside,
+    kinds_for,
+    scenario_named,
+    undisturbed,
+)
 from tests.chaos.scenarios import EXAMPLES, EXAMPLES_SPLIT, SCENARIOS
 from tests.chaos.simulator.effects import Kind
 
@@ -75,7 +83,8 @@ def test_every_kind_of_fault_meets_every_effect_it_applies_to() -> None:
     met = {(case.effect.number, case.kind) for case in all_cases(SCENARIOS[0])}
     effects = undisturbed(SCENARIOS[0].name)
     assert [effect.number for effect in effects] == list(range(1, len(effects) + 1))
-    assert met == {(effect.number, kind) for effect in effects for kind in kinds_for(effect)}
+    beside = {(it.number, kind) for it in effects for kind in kinds_beside(SCENARIOS[0], it)}
+    assert met == {(it.number, kind) for it in effects for kind in kinds_for(it)} | beside
 
 
 def test_every_job_of_ours_is_played_with_splits() -> None:

@@ -202,7 +202,9 @@ class People:
         self._move(key, self.rewrite(self.cloud.objects[key]))
 
     def delete_input(self) -> None:
-        """One of the inputs goes."""
+        """One of the inputs goes, unless it is the last."""
+        if sum(map(bool, self.cloud.objects.values())) < 2:
+            return
         self.excuses.add("InputChanged")
         self._move(self._some_input(), None)
 
