@@ -25,7 +25,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """One invocation of the state Plan.
 
     Returns `{"run", "next", "reason"}`: `next` is "reconcile", "plan" when there is more to list,
-    or "stop" when another execution has the run.
+    or "stop" when another execution has the run. `redrives` says before which redrive it was made.
     """
     execution = event["execution"]
     try:
@@ -58,6 +58,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         "run": wiring.reference_to(run),
         "next": "reconcile" if planned else "plan",
         "reason": None,
+        "redrives": int(execution.get("RedriveCount", 0)),
     }
 
 

@@ -30,6 +30,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         if failure and redrives <= state.get("redrives", 0):
             raise error_of(failure)
         return {"run": None, "next": "plan", "redrives": redrives}
+    if redrives > state.get("redrives", 0):
+        failure = None  # the one that the redrive is to get around, however often this is retried
     try:
         run = wiring.owned_run(reference)
         telemetry.describe(run)
@@ -47,10 +49,10 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         telemetry.logger.info("superseded", extra={"reason": str(error)})
         return {"run": reference, "next": "stop", "reason": f"{error.name}: {error}"}
     if isinstance(ahead, Unplanned):
-        return {"run": reference, "next": "plan"}
+        return {"run": reference, "next": "plan", "redrives": redrives}
     if isinstance(ahead, FanOut):
-        return _fan_out(ahead, wiring.job_of(ahead.run).limits)
-    return {"run": wiring.reference_to(ahead.run), "next": "publish"}
+        return {**_fan_out(ahead, wiring.job_of(ahead.run).limits), "redrives": redrives}
+    return {"run": wiring.reference_to(ahead.run), "next": "publish", "redrives": redrives}
 
 
 def _fan_out(ahead: FanOut, limits: Limits) -> dict[str, Any]:

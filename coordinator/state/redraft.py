@@ -55,6 +55,8 @@ def redraft(
     anew = order[order.index(stage) :]
 
     def edit(before: RunRecord) -> RunRecord:
+        if stage in before.plans and before.plans[stage].draft == draft:
+            return before  # our own first try, which was refused when it was sent again
         if before.plans != run.plans or before.state in {"publishing", "published"}:
             raise runs.refusal_in(before)
         plan: PlanRef = before.plans[stage].model_copy(

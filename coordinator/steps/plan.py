@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import cast
 
-from coordinator.errors import NoInput, RunMismatch
+from coordinator.errors import NoInput, RunMismatch, Superseded
 from coordinator.job import Job
 from coordinator.keys import RunKeys
 from coordinator.limits import MIB
@@ -170,8 +170,13 @@ def redo_quarantined(store: Store, run: RunRecord, *, draft: str) -> RunRecord:
     that inherits all other entries. Nothing changes where there are none.
 
     Raises:
-        Superseded: the run is published, and its quarantine stands.
+        Superseded: the run is published, and its quarantine stands; or another owner has taken over.
     """
+
+    def own(before: RunRecord) -> RunRecord:
+        runs.check_owner(before, run.owner)
+        return before
+
     if run.state in {"publishing", "published"}:
         raise runs.refusal_in(run)
     if "map" not in run.plans:
@@ -181,9 +186,13 @@ def redo_quarantined(store: Store, run: RunRecord, *, draft: str) -> RunRecord:
         again = quarantined_roots(found)
         if not again:
             return run
-        return redraft(
-            store, run, "map", draft=draft, again=again, found=found, begin=lambda before: before
-        )
+        try:
+            return redraft(store, run, "map", draft=draft, again=again, found=found, begin=own)
+        except Superseded:
+            now = runs.read_owned(store, runs.keys_of(run), run.owner)
+            if now.redrafts == run.redrafts:
+                raise
+            return now  # another invocation for the same owner has done it
 
 
 def _plan_snapshot(

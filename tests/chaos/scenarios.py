@@ -1,17 +1,11 @@
-"""The runs that are disturbed: small jobs, their inputs, and what has to come of them.
-
-What is expected is worked out here the plain way, by code that shares nothing with Fanfold.
-"""
+"""The runs that are disturbed: small jobs, their inputs, and what has to come of them."""
 
 from __future__ import annotations
 
 import gzip
 import io
-import json
-import zlib
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,187 +14,25 @@ from PIL import Image
 
 from coordinator import Object
 from coordinator.loading import load_job
-from tests.chaos.simulator.cloud import Cloud, Request
-from tests.chaos.simulator.effects import Script
-from tests.chaos.simulator.watch import Expected, Watch
+from tests.chaos.expectations import (
+    LOUDER,
+    by_partition,
+    collected,
+    copied,
+    doubled,
+    json_line,
+    sizes,
+    spelled,
+    word_counts,
+)
+from tests.chaos.playing import Asked, Objects, Scenario, lines_turned
+from tests.chaos.simulator.containers import Request, loaded
+from tests.chaos.simulator.watch import Expected
 
 HERE = Path(__file__).parent
 OURS = HERE / "jobs"
 EXAMPLES = HERE.parents[1] / "jobs"
-MOST_TAKE_UPS = 4
 
-Objects = Mapping[str, bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """One run of a scenario, when it is started, and what has to come of it."""
-
-    request: Request
-    expected: Expected
-    after_seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """A job over some objects. `stops_after` says after how many records a guard trips."""
-
-    name: str
-    job: Path
-    objects: Objects
-    runs: tuple[Asked, ...]
-    stops_after: Callable[[int], int | None] = lambda guard: None
-    most_inline: int = 40
-    needs: str | None = None
-    fails_as: str | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-    def play(self, script: Script | None = None) -> Ended:
-        """Run it to its end, taking it up again as a person would; then check what is left."""
-        cloud = Cloud(
-            str(self.job),
-            self.objects,
-            script,
-            stops_after=self.stops_after,
-            most_inline=self.most_inline,
-            **self.settings,
-        )
-        with cloud:
-            watch = Watch(cloud, {it.request.run_id: it.expected for it in self.runs})
-            for asked in self.runs:
-                cloud.world.after(asked.after_seconds, partial(cloud.start, asked.request))
-            cloud.world.run()
-            take_ups = take_up(cloud, watch, self.fails_as)
-            watch.check_end()
-            if self.fails_as is not None:
-                last = cloud.executions[-1]
-                assert last.error is not None, (last.status, last.output)
-                assert last.error[0] == self.fails_as, last.error
-            return Ended(cloud, take_ups)
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A run that is over, and how often it had to be taken up."""
-
-    cloud: Cloud
-    take_ups: int
-
-    @property
-    def timed_out(self) -> list[str]:
-        """The tokens that only the safety net ended."""
-        tokens = [token for it in self.cloud.executions for token in it.tokens]
-        return [token.name for token in tokens if token.outcome == "timed out"]
-
-    @property
-    def epochs(self) -> int:
-        """How many owners the run that had most of them had, one after the other."""
-        records = map(self.cloud.record, self.cloud.requests)
-        return max(int(record.get("epoch", 1)) for record in records if record)
-
-
-def take_up(cloud: Cloud, watch: Watch, fails_as: str | None = None) -> int:
-    """Redrive, or start anew, what has ended without being published; how often it took."""
-    for take_ups in range(MOST_TAKE_UPS):
-        unfinished = [
-            run_id
-            for run_id in cloud.requests
-            if not cloud.is_published(run_id)
-            and (watch.expected[run_id].results is not None or not _failed_as(cloud, fails_as))
-        ]
-        if not unfinished:
-            return take_ups
-        for run_id in unfinished:
-            last = cloud.executions_of(run_id)[-1]
-            if last.status == "FAILED" and len(cloud.world.trace) % 2:
-                last.redrive()
-            elif last.status != "RUNNING":
-                cloud.start(cloud.requests[run_id])
-        cloud.world.run()
-    return MOST_TAKE_UPS
-
-
-def _failed_as(cloud: Cloud, error: str | None) -> bool:
-    """Whether a run that can't succeed has failed as it has to."""
-    found = cloud.executions[-1].error
-    return found is not None and found[0] == error
-
-
-# ------------------------------------------------------------------------------------------------
-# Expected results
-# ------------------------------------------------------------------------------------------------
-
-
-def _sizes(objects: Objects) -> dict[str, int]:
-    return {key: len(body) for key, body in objects.items()}
-
-
-def _lines(objects: Objects) -> list[tuple[str, int, bytes]]:
-    """Every line of every object: key, offset, and the line without its end."""
-    found = []
-    for key in sorted(objects):
-        body = gzip.decompress(objects[key]) if key.endswith(".gz") else objects[key]
-        offset = 0
-        for line in body.splitlines(keepends=True):
-            found.append((key, offset, line.rstrip(b"\n")))
-            offset += len(line)
-    return found
-
-
-def _crc_partition(key: str, partitions: int) -> int:
-    """The partition of a key: CRC-32 of its JSON, modulo their number."""
-    return zlib.crc32(json.dumps(key, ensure_ascii=False).encode()) % partitions
-
-
-def _by_partition(records: Mapping[str, Any], partitions: int, name: str) -> dict[str, bytes]:
-    """One result object: partition after partition, each in the order of its keys."""
-    ordered = sorted(records, key=lambda key: (_crc_partition(key, partitions), key))
-    return {name: b"".join(_json_line(records[key]) for key in ordered)}
-
-
-def _json_line(record: Any) -> bytes:
-    return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-
-
-def _word_counts(objects: Objects, partitions: int) -> Expected:
-    lines = _lines(objects)
-    counts = Counter(word for _, _, line in lines for word in line.decode().split())
-    records = {word: {"word": word, "count": count} for word, count in counts.items()}
-    return Expected(
-        _by_partition(records, partitions, "wordcount.jsonl"), _sizes(objects), len(lines)
-    )
-
-
-def _collected(objects: Objects, partitions: int) -> Expected:
-    lines = _lines(objects)
-    values: dict[str, list[str]] = defaultdict(list)
-    for _, _, line in lines:
-        key, _, value = line.decode().partition(" ")
-        values[key].append(value)
-    records = {key: {"key": key, "values": found} for key, found in values.items()}
-    return Expected(_by_partition(records, partitions, "slow.jsonl"), _sizes(objects), len(lines))
-
-
-def _doubled(objects: Objects) -> Expected:
-    lines = _lines(objects)
-    good, bad = [], set()
-    for key, offset, line in lines:
-        number = json.loads(line)["number"]
-        if isinstance(number, int):
-            good.append(_json_line({"number": number * 2, "twice": number}))
-        else:
-            bad.add((key, offset))
-    return Expected({"poison.jsonl": b"".join(good)}, _sizes(objects), len(lines), frozenset(bad))
-
-
-def _copied(objects: Objects) -> Expected:
-    results = {key.rsplit("/", 1)[1].split("+")[0]: body.upper() for key, body in objects.items()}
-    return Expected(results, _sizes(objects), len(objects))
-
-
-# ------------------------------------------------------------------------------------------------
-# Scenarios
-# ------------------------------------------------------------------------------------------------
 
 TEXTS: Objects = {
     "s3://in/a.txt": b"to be or not to be\nthat is the question\nwhether tis nobler\n",
@@ -230,7 +62,10 @@ WORDS = Scenario(
     "words",
     EXAMPLES / "wordcount.py",
     TEXTS,
-    (_asked("r1", _word_counts(TEXTS, 2), **SMALL_SHARDS),),
+    (_asked("r1", word_counts(TEXTS, 2), **SMALL_SHARDS),),
+    expect=lambda objects: word_counts(objects, _partitions(objects, SMALL_SHARDS)),
+    rewrite=lambda body: lines_turned(body.upper()),
+    meddled=True,
 )
 
 # A guard trips after one record, then after two, then after three: attempts at the same shard
@@ -239,7 +74,7 @@ SPLITS = Scenario(
     "splits",
     EXAMPLES / "wordcount.py",
     TEXTS,
-    (_asked("r1", _word_counts(TEXTS, 2), **{**SMALL_SHARDS, "shard_bytes": 80}),),
+    (_asked("r1", word_counts(TEXTS, 2), **{**SMALL_SHARDS, "shard_bytes": 80}),),
     stops_after=lambda guard: 1 + guard % 3,
     most_inline=1,
 )
@@ -259,7 +94,7 @@ EVENTS: Objects = {
 
 def _event(second: int, user: int, kind: str, cents: int) -> bytes:
     at = f"2026-01-01T00:00:{second:02d}Z"
-    return _json_line({"at": at, "user": user, "kind": kind, "amount_cents": cents})
+    return json_line({"at": at, "user": user, "kind": kind, "amount_cents": cents})
 
 
 _EVENT_RESULTS = {
@@ -268,7 +103,7 @@ _EVENT_RESULTS = {
 }
 _EVENT_EXPECTED = Expected(
     _EVENT_RESULTS,
-    _sizes(EVENTS),
+    sizes(EVENTS),
     6,
     frozenset({("s3://in/1.jsonl", 66), ("s3://in/2.jsonl", 0)}),
 )
@@ -277,6 +112,7 @@ RECORDS = Scenario(
     EXAMPLES / "clean_events.py",
     EVENTS,
     (_asked("r1", _EVENT_EXPECTED, tolerated=5, shard_bytes=150 + 54),),
+    meddled=True,
 )
 
 BLOBS: Objects = {
@@ -291,14 +127,17 @@ COPIES = Scenario(
     "copies",
     OURS / "copies.py",
     BLOBS,
-    (_asked("r1", _copied(BLOBS)),),
+    (_asked("r1", copied(BLOBS)),),
     settings={"pages_an_invocation": 1},
+    expect=copied,
+    rewrite=lambda body: body + b"!",
+    meddled=True,
 )
 COPIES_SPLIT = Scenario(
     "copies, split",
     OURS / "copies.py",
     BLOBS,
-    (_asked("r1", _copied(BLOBS), shard_items=3),),
+    (_asked("r1", copied(BLOBS), shard_items=3),),
     stops_after=lambda guard: 1,
 )
 
@@ -306,7 +145,30 @@ NUMBERS: Objects = {
     "s3://in/1.jsonl": b'{"number": 1}\n{"number": 2}\n{"number": "poison"}\n{"number": 4}\n',
     "s3://in/2.jsonl": b'{"number": 5}\n{"number": "refused"}\n{"number": 7}\n',
 }
-POISON = Scenario("poison", OURS / "poison.py", NUMBERS, (_asked("r1", _doubled(NUMBERS)),))
+REFUSED: Objects = {
+    "s3://in/1.jsonl": b'{"number": 1}\n{"number": "no"}\n{"number": 3}\n',
+    "s3://in/2.jsonl": b'{"number": 5}\n{"number": 7}\n',
+}
+POISON = Scenario("poison", OURS / "poison.py", NUMBERS, (_asked("r1", doubled(NUMBERS)),))
+
+POISON_REFUSED = replace(
+    POISON,
+    name="refused",
+    objects=REFUSED,
+    runs=(_asked("r1", doubled(REFUSED)),),
+    expect=doubled,
+    meddled=True,
+)
+SPELLED_IN: Objects = {key: TEXTS[key] for key in ("s3://in/a.txt", "s3://in/c.txt")}
+SPELLED = Scenario(
+    "spelled",
+    OURS / "spelled.py",
+    SPELLED_IN,
+    (_asked("r1", spelled(SPELLED_IN)),),
+    expect=spelled,
+    next_version=lambda found: loaded(str(LOUDER)),
+    meddled=True,
+)
 
 SLOW_TEXTS: Objects = {
     "s3://in/a.txt": b"x 1\ny 2\nx 3\nz 4\ny 5\nx 6\nx 7\n",
@@ -316,10 +178,41 @@ SLOW = Scenario(
     "slow",
     OURS / "slow.py",
     SLOW_TEXTS,
-    (_asked("r1", _collected(SLOW_TEXTS, 2), partitions=2, reduce_bytes=40),),
+    (_asked("r1", collected(SLOW_TEXTS, 2), partitions=2, reduce_bytes=40),),
 )
 
+# Some waves cost more than is left, and wait for somebody to raise the budget.
+THRIFTY = replace(
+    SLOW,
+    name="thrifty",
+    runs=(
+        _asked(
+            "r1",
+            collected(SLOW_TEXTS, 2),
+            partitions=2,
+            reduce_bytes=40,
+            budget_dollars=0.002,
+        ),
+    ),
+)
+
+# The first try at publishing is denied: the execution fails, and is redriven.
+REDRIVEN = replace(
+    WORDS,
+    name="redriven",
+    meddled=False,
+    denied_once=lambda effect: effect.actor == "publish" and effect.operation == "create",
+)
+# Stopped when its merge is planned, and taken up to redo what was quarantined.
+REDONE = replace(POISON_REFUSED, name="redone", meddled=False, redo=True)
+
 BOTH: Objects = {**TEXTS, **MORE_TEXTS}
+
+
+def _partitions(objects: Objects, limits: Mapping[str, Any]) -> int:
+    """How many partitions so many bytes of inputs have."""
+    wanted = -(-sum(map(len, objects.values())) // int(limits["reduce_bytes"]))
+    return min(wanted, int(limits["partitions"]))
 
 
 def _two(first: str, second: str) -> tuple[Asked, ...]:
@@ -331,7 +224,7 @@ def _two(first: str, second: str) -> tuple[Asked, ...]:
     found = []
     for place, run_id in enumerate((first, second)):
         options: dict[str, Any] = dict(asked[run_id])
-        expected = _word_counts(options.pop("objects"), 1)
+        expected = word_counts(options.pop("objects"), 1)
         limits = {**SMALL_SHARDS, "shard_bytes": 80, "partitions": 1}
         found.append(_asked(run_id, expected, after_seconds=place * 0.3, **options, **limits))
     return tuple(found)
@@ -343,6 +236,7 @@ OLDER_FIRST = Scenario("older first", EXAMPLES / "wordcount.py", BOTH, _two("old
 TRIGGERED_TWICE = replace(
     WORDS,
     name="triggered twice",
+    meddled=False,
     runs=(WORDS.runs[0], replace(WORDS.runs[0], after_seconds=0.1)),
 )
 
@@ -351,7 +245,7 @@ OTHER: Objects = {**SAME, "s3://in/a.txt+2": b"other"}
 
 
 def _refused(objects: Objects) -> tuple[Asked, ...]:
-    return (_asked("r1", Expected(None, _sizes(objects), len(objects)), shard_items=1),)
+    return (_asked("r1", Expected(None, sizes(objects), len(objects)), shard_items=1),)
 
 
 SAME_NAME = Scenario(
@@ -368,7 +262,12 @@ SCENARIOS: tuple[Scenario, ...] = (
     COPIES,
     COPIES_SPLIT,
     POISON,
+    POISON_REFUSED,
+    SPELLED,
     SLOW,
+    THRIFTY,
+    REDRIVEN,
+    REDONE,
     NEWER_FIRST,
     OLDER_FIRST,
     TRIGGERED_TWICE,
@@ -398,8 +297,8 @@ def _delays() -> Expected:
         for carrier, (flights, mean) in means.items()
     }
     return Expected(
-        _by_partition(records, 2, "flight-delays.jsonl"),
-        _sizes(FLIGHTS_IN),
+        by_partition(records, 2, "flight-delays.jsonl"),
+        sizes(FLIGHTS_IN),
         6,
         frozenset({("s3://in/2.csv", 18)}),
     )
@@ -454,7 +353,7 @@ def _thumbnails() -> Expected:
     ]
     return Expected(
         {blob.name: blob.body for blob in blobs},
-        _sizes(PICTURES),
+        sizes(PICTURES),
         len(PICTURES),
         frozenset({("s3://in/no.png", 0)}),
     )

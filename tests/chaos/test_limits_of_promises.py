@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.faults import Case, all_cases_of
-from tests.chaos.scenarios import OURS, Asked, Scenario
+from tests.chaos.playing import Asked, Scenario
+from tests.chaos.scenarios import OURS
 from tests.chaos.simulator.cloud import Request
 from tests.chaos.simulator.effects import Kind
 from tests.chaos.simulator.watch import Expected

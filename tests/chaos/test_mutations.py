@@ -7,6 +7,7 @@ one fails. That they pass without the mistake is shown there.
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -18,9 +19,10 @@ import pytest
 from coordinator.errors import AlreadyExists, OutcomeUnknown
 from coordinator.job import Job
 from coordinator.keys import RunKeys
-from coordinator.model import Answer, Entry, Manifest, Message, RunRecord
+from coordinator.model import Answer, Entry, Manifest, Message, Pinned, RunRecord
 from coordinator.rules import decide as deciding
 from coordinator.state import catalogue, files, ledger, plans, proof, runs
+from coordinator.steps import attempts
 from coordinator.steps import publish as publishing
 from coordinator.steps import reconcile as reconciling
 from coordinator.steps.attempts import Verdict, attend
@@ -28,6 +30,7 @@ from coordinator.steps.publish import Published
 from coordinator.steps.workplace import Workplace
 from coordinator.store.memory import MemoryInputs
 from coordinator.store.ports import Got, Page, Stat, Store
+from coordinator.upkeep import clean as cleaning
 from functions import answers, plan, wiring, work
 from functions import publish as publish_function
 from tests.chaos.faults import TAKEN_OVER, Case, all_cases, scenario_named, undisturbed
@@ -268,6 +271,25 @@ def an_unknown_outcome_is_taken_for_done(patch: Patch) -> None:
     patch.setattr(runs, "change", change)
 
 
+def the_code_of_a_worker_is_not_looked_at(patch: Patch) -> None:
+    patch.setattr(attempts, "check_code", lambda run, code_version: None)
+
+
+def an_input_that_changed_is_read(patch: Patch) -> None:
+    def opened(self: MemoryInputs, pinned: Pinned, start: int, stop: int) -> io.BytesIO:
+        return io.BytesIO(self.objects[pinned.key][start:])
+
+    patch.setattr(MemoryInputs, "open", opened)
+
+
+def the_budget_is_not_looked_at(patch: Patch) -> None:
+    patch.setattr(deciding, "_affordable", lambda due, facts: due)
+
+
+def what_was_written_today_is_cleaned_away(patch: Patch) -> None:
+    patch.setattr(cleaning, "DAY_SECONDS", 0.0)
+
+
 TWICE = (Kind.TWICE,)
 REFUSED = (Kind.OWN_REFUSAL,)
 MISTAKES: dict[Callable[[Patch], None], Part] = {
@@ -287,6 +309,10 @@ MISTAKES: dict[Callable[[Patch], None], Part] = {
     an_owner_that_was_replaced_goes_on: Part(("words",), TAKEN_OVER),
     run_json_is_written_without_comparing: Part(("words",), TAKEN_OVER, operation="put"),
     an_unknown_outcome_is_taken_for_done: Part(("words",), (Kind.UNKNOWN,)),
+    the_code_of_a_worker_is_not_looked_at: Part(("spelled",), (Kind.DEPLOYED,)),
+    an_input_that_changed_is_read: Part(("words",), (Kind.INPUT_OVERWRITTEN,)),
+    the_budget_is_not_looked_at: Part(("thrifty",), (Kind.CRASH_AFTER, Kind.DELAYED), "work"),
+    what_was_written_today_is_cleaned_away: Part(("words",), (Kind.LOOKED_AFTER,)),
 }
 
 

@@ -1,7 +1,7 @@
 """Random schedules of several faults, by Hypothesis; a failing one is shrunk, and can be repeated.
 
 A rule is something that happens to a run: time passes, a fault is armed, someone stops, starts,
-redrives or cancels. After every rule nothing wrong may have been seen; at the end faults cease,
+redrives, cancels, repairs, cleans or redoes it, its inputs move, its job is deployed anew. After every rule nothing wrong may have been seen; at the end faults cease,
 the run is taken up again, and everything has to be whole.
 """
 
@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.chaos.faults import kinds_for
-from tests.chaos.scenarios import SCENARIOS, Scenario, take_up
+from tests.chaos.faults import BESIDE, LATE, MOVED, kinds_beside, kinds_for
+from tests.chaos.playing import Scenario, take_up
+from tests.chaos.scenarios import SCENARIOS
 from tests.chaos.simulator.cloud import Cloud
 from tests.chaos.simulator.effects import Effect, Kind
 from tests.chaos.simulator.watch import Watch
@@ -29,6 +30,7 @@ PLAYED = [it for it in SCENARIOS if it.fails_as is None]
 # A record at which workers die again and again is poison: that is the rule, and no schedule may
 # make an innocent record seem so. So often a shard's attempts may die, or run beside each other.
 MOST_MISHAPS = 2
+KINDS = [kind for kind in Kind if kind is not Kind.DENIED]
 MISHAPS = frozenset(
     {
         Kind.CRASH_BEFORE,
@@ -38,6 +40,7 @@ MISHAPS = frozenset(
         Kind.TAKEN_OVER_LATE,
         Kind.OVERTAKEN,
         Kind.IN_TURNS,
+        *LATE,
     }
 )
 
@@ -45,7 +48,8 @@ MISHAPS = frozenset(
 class Armed:
     """Faults for effects to come; one that does not apply to its effect waits for the next."""
 
-    def __init__(self) -> None:
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
         self.waiting: dict[int, Kind] = {}
         self.struck: list[str] = []
         self.mishaps: Counter[str] = Counter()
@@ -55,7 +59,8 @@ class Armed:
         if effect.actor == "person":
             return None
         for number, kind in sorted(self.waiting.items()):
-            due = number <= effect.number and kind in kinds_for(effect)
+            fitting = (*kinds_for(effect), *kinds_beside(self.scenario, effect))
+            due = number <= effect.number and kind in fitting
             if due and (not self._is_mishap(effect, kind) or self.allows(self._shard(effect))):
                 del self.waiting[number]
                 self.struck.append(f"{kind} at {effect}")
@@ -94,23 +99,15 @@ class Schedules(RuleBasedStateMachine):
 
     @initialize(
         scenario=st.sampled_from(PLAYED),
-        faults=st.dictionaries(st.integers(1, 250), st.sampled_from(Kind), max_size=5),
+        faults=st.dictionaries(st.integers(1, 250), st.sampled_from(KINDS), max_size=5),
     )
     def begin(self, scenario: Scenario, faults: dict[int, Kind]) -> None:
         self.scenario = scenario
-        self.armed = Armed()
+        self.armed = Armed(scenario)
         self.armed.waiting.update(faults)
-        self.cloud = Cloud(
-            str(scenario.job),
-            scenario.objects,
-            self.armed,
-            stops_after=scenario.stops_after,
-            most_inline=scenario.most_inline,
-            **scenario.settings,
-        )
+        self.cloud, self.watch = scenario.begin(self.armed)
         self.cloud.__enter__()
         self.armed.world = self.cloud.world
-        self.watch = Watch(self.cloud, {it.request.run_id: it.expected for it in scenario.runs})
         for asked in scenario.runs:
             self.cloud.start(asked.request)
             self.cloud.world.run(effects=3)
@@ -119,12 +116,12 @@ class Schedules(RuleBasedStateMachine):
     def go_on(self, effects: int) -> None:
         self.cloud.world.run(effects=effects)
 
-    @rule(effects=st.integers(1, 60), kind=st.sampled_from(Kind))
+    @rule(effects=st.integers(1, 60), kind=st.sampled_from(KINDS))
     def disturb(self, effects: int, kind: Kind) -> None:
         self.armed.waiting[len(self.cloud.world.trace) + effects] = kind
         self.cloud.world.run(effects=effects)
 
-    @rule(effects=st.integers(1, 99), kind=st.sampled_from(Kind))
+    @rule(effects=st.integers(1, 99), kind=st.sampled_from(KINDS))
     def arm(self, effects: int, kind: Kind) -> None:
         self.armed.waiting[len(self.cloud.world.trace) + effects] = kind
 
@@ -165,7 +162,13 @@ class Schedules(RuleBasedStateMachine):
     @rule(which=st.integers(0, 1))
     def cancel(self, which: int) -> None:
         asked = self.scenario.runs[which % len(self.scenario.runs)]
-        self.cloud.cancel(asked.request.run_id)
+        self.cloud.people.cancel(asked.request.run_id)
+
+    @precondition(lambda self: self.scenario.meddled)
+    @rule(kind=st.sampled_from(BESIDE))
+    def meddle(self, kind: Kind) -> None:
+        if kind not in MOVED or self.scenario.expect is not None:
+            self.cloud.people.deeds[kind]()
 
     @rule(which=st.integers(0, 9))
     def deliver_once_more(self, which: int) -> None:

@@ -277,6 +277,17 @@ def test_a_sample_goes_through_its_handler(cloud: Account, name: str) -> None:
         assert cloud.document(keys.note("map", "0", 1))["error"] == row.note
 
 
+def test_a_redrive_that_is_retried_is_not_held_up_by_the_error_before_it(cloud: Account) -> None:
+    complete(cloud)
+    event = sample("reconcile/after-publish-not-proven.json")
+    event["execution"]["RedriveCount"] = 1
+
+    for _ in range(2):
+        invocation = cloud.functions.invoke("reconcile", json.dumps(event))
+        assert invocation.outcome == "answered", invocation
+        assert_holds(invocation.answer, {"next": "publish", "redrives": 1})
+
+
 def assert_holds(found: Any, expected: dict[str, Any]) -> None:
     """Every field expected is there; a run id may go on with a digest."""
     for field, value in expected.items():
@@ -300,9 +311,10 @@ def test_the_state_in_a_sample_is_what_the_machine_has_there(name: str) -> None:
     state = sample(name)["state"]
     fan_out = {
         "run", "next", "stage", "draft", "wave", "shards", "items", "results", "concurrency",
-        "child_timeout_seconds",
+        "child_timeout_seconds", "redrives",
     }  # fmt: skip
-    shapes: list[set[str]] = [{"run", "next", "reason"}, fan_out, {"run", "next"}, {"run"}]
+    planned, ahead = {"run", "next", "reason", "redrives"}, {"run", "next", "redrives"}
+    shapes: list[set[str]] = [planned, fan_out, ahead, {"run"}]
     assert set(state) - {"error"} in shapes
     if "error" in state:
         assert set(state["error"]) == {"Error", "Cause"}

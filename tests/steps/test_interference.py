@@ -25,7 +25,8 @@ from coordinator.rules.starts import Started
 from coordinator.state import catalogue, runs
 from coordinator.state.snapshots import read_snapshot
 from coordinator.steps.plan import plan as plan_map
-from coordinator.steps.plan import start
+from coordinator.steps.plan import redo_quarantined, start
+
 from coordinator.steps.publish import publish
 from coordinator.store.memory import MemoryInputs, MemoryStore
 from coordinator.upkeep.repair import repair
@@ -286,6 +287,50 @@ def test_shards_with_quarantined_records_are_done_again_and_no_others() -> None:
     assert mapped == ["odd"]
     assert (manifest.quarantined, manifest.quarantine) == (0, None)
     assert world.findings() == []
+
+
+def refused(strike: Callable[[MemoryStore], None]) -> tuple[Struck, RunRecord]:
+    """A run with quarantined records that has ended, and what happens to it when it is told to."""
+
+    def strict(line: str) -> list[str]:
+        if line == "odd":
+            raise ValueError("odd")
+        return [line]
+
+    store = Struck(0, strike)
+    job = a_job(Lines(), strict)
+    job.limits = Limits(tolerated=0.01)
+    with pytest.raises(FanfoldError, match="1 records were quarantined"):
+        World(job, {"a": b"even\n", "b": b"odd\n"}, store=store, shard_bytes=4).run()
+    return store, runs.read(store, KEYS)
+
+
+def test_two_invocations_that_redo_at_once_both_go_on() -> None:
+    moments = 0
+    for at in count(1):
+        store, run = refused(lambda store: None)
+        first: list[RunRecord] = []
+
+        def redo(store: MemoryStore, run: RunRecord = run, first: list[RunRecord] = first) -> None:
+            first.append(redo_quarantined(store, run, draft="first"))
+
+        store.strike, store.at = redo, store.operations + at
+        second = redo_quarantined(store, run, draft="second")
+        if not first:
+            break
+        moments += 1
+        assert second.plans["map"].draft in {"first", "second"}
+        assert second == runs.read(store, KEYS)
+    assert moments > 3
+
+
+def test_an_owner_that_was_replaced_redoes_nothing() -> None:
+    store, run = refused(lambda store: None)
+    runs.change(store, KEYS, lambda found: found.model_copy(update={"owner": "another"}))
+
+    with pytest.raises(Superseded, match="now belongs to another"):
+        redo_quarantined(store, run, draft="late")
+    assert runs.read(store, KEYS).redrafts == 0
 
 
 def test_what_failed_is_in_the_price_of_a_run() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from coordinator.errors import FanfoldError, LedgerBroken, RunMismatch
+from coordinator.errors import Changed, FanfoldError, LedgerBroken, RunMismatch
 from coordinator.formats.lines import Lines
 from coordinator.formats.objects import Blob, Objects
 from coordinator.ids import new_draft
@@ -168,6 +168,31 @@ def test_the_results_of_a_merge_that_was_repaired_lie_in_one_folder() -> None:
     found = {stat.key for stat in world.store.list(folder)}
     assert found == {f"{folder}{name}.txt" for name in ("one", "two", "six")}
     assert world.findings() == []
+
+
+class RefusedOnce(MemoryStore):
+    """The first compare-and-swap takes place, and its answer is that another was faster."""
+
+    refused = False
+
+    def replace(self, key: str, body: bytes, tag: str) -> str:
+        found = super().replace(key, body, tag)
+        if not self.refused:
+            self.refused = True
+            raise Changed(f"{key} is another version.")
+        return found
+
+
+def test_a_repair_that_is_refused_for_its_own_first_try_is_done() -> None:
+    world = stopped("reduce")
+    world.overwrite(world.keys.entry("map", "0"), b"broken")
+    again = RefusedOnce()
+    for stat in world.store.list(""):
+        again.create(stat.key, world.store.get(stat.key).body)
+
+    assert [it.shard for it in repair(again, world.keys, owner="repair")] == ["0"]
+    run = runs.read(again, world.keys)
+    assert (run.owner, run.redrafts) == ("repair", 1)
 
 
 @pytest.mark.parametrize("stage", ["map", "reduce", "merge"])

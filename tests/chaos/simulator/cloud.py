@@ -7,21 +7,14 @@ from __future__ import annotations
 import inspect
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from functools import cache
+from collections.abc import Callable, Mapping
 from itertools import count
-from types import ModuleType
 from typing import Any
-from unittest import mock
 
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from coordinator.errors import FanfoldError
 from coordinator.keys import RunKeys
-from coordinator.loading import LoadedJob, load_job
-from coordinator.rules.pacing import Pace
+from coordinator.loading import LoadedJob
 from coordinator.rules.transport import (
     BURY_SECONDS,
     COORDINATOR_SECONDS,
@@ -29,56 +22,27 @@ from coordinator.rules.transport import (
     receives,
     visibility_seconds,
 )
-from coordinator.state import runs
-from functions import bury, plan, publish, reconcile, settings, telemetry, wiring, work
+from functions import wiring
 from tests.chaos.simulator import hurt
+from tests.chaos.simulator.containers import (
+    Container,
+    Context,
+    EarlyPace,
+    Invocation,
+    Request,
+    another_version,
+    loaded,
+)
 from tests.chaos.simulator.effects import Effect, Kind, Script, Trouble
-from tests.chaos.simulator.machine import Done, Execution, Failed, Token
+from tests.chaos.simulator.installed import MODULES, installed
+from tests.chaos.simulator.machine import Execution
+from tests.chaos.simulator.people import People
 from tests.chaos.simulator.queue import Letter, Queue
 from tests.chaos.simulator.store import SimulatedInputs, SimulatedStore
+from tests.chaos.simulator.tokens import Done, Failed, Token
 from tests.chaos.simulator.world import Process, World
 
-BUCKET = "work-bucket"
-PERSON_SECONDS = 60.0
 QUEUE_ARN = "arn:aws:sqs:us-east-1:123456789012:"
-MODULES: dict[str, ModuleType] = {
-    "plan": plan,
-    "reconcile": reconcile,
-    "work": work,
-    "bury": bury,
-    "publish": publish,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A run that is asked for: who starts it again asks for the same."""
-
-    run_id: str
-    inputs: tuple[str, ...]
-    logical_time: float = 1_000.0
-    limits: Mapping[str, Any] = field(default_factory=dict)
-
-    def as_input(self) -> dict[str, Any]:
-        return {
-            "run_id": self.run_id,
-            "inputs": list(self.inputs),
-            "logical_time": self.logical_time,
-            "limits": dict(self.limits),
-        }
-
-
-class EarlyPace(Pace):
-    """The functions' own guard on the world's clock, which may also trip after some records."""
-
-    records: int | None = None
-
-    def tripped(self) -> bool:
-        if self.records is not None:
-            self.records -= 1
-            if self.records < 0:
-                return True
-        return super().tripped()
 
 
 class Cloud:
@@ -95,11 +59,18 @@ class Cloud:
         input_page: int = 2,
         pages_an_invocation: int = 200,
         lanes: int = 3,
+        skew: Callable[[int], float] = lambda container: 0.0,
     ) -> None:
         self.world = World(script)
         self.loaded = loaded(job)
         self.store = SimulatedStore(self.world)
-        self.inputs = SimulatedInputs(self.world, objects, input_page)
+        self.objects = dict(objects)
+        self.inputs = SimulatedInputs(self.world, self.objects, input_page)
+        self.deployed = self.loaded
+        self.next_version: Callable[[LoadedJob], LoadedJob] = another_version
+        self.invocations: list[Invocation] = []
+        self.sent: list[str] = []
+        self.redrives = False
         self.executions: list[Execution] = []
         self.requests: dict[str, Request] = {}
         self.answers: list[tuple[Token, str, dict[str, Any] | None]] = []
@@ -110,7 +81,10 @@ class Cloud:
         self._most_inline = most_inline
         self._pages_an_invocation = pages_an_invocation
         self._random = random.Random(5)
-        self._idle: dict[str, list[dict[Any, Any]]] = {name: [] for name in MODULES}
+        self._skew = skew
+        self._containers = count()
+        self._idle: dict[str, list[Container]] = {name: [] for name in MODULES}
+        self._container = Container(self.loaded)
         limits = self.loaded.job.limits
         self.dead = Queue(
             self.world,
@@ -129,7 +103,9 @@ class Cloud:
             lanes=lanes,
         )
         self.world.take_over = self.take_over
-        self.world.cancel = self.cancel
+        self.people = People(self)
+        self.world.beside = self.people.deeds
+        self.world.clean_next_day = self.people.clean_next_day
         self.world.duplicate = self.queue_of_letter
         self.world.on_container = self._enter_container
         self.victim: str | None = None
@@ -140,8 +116,11 @@ class Cloud:
     def start(self, request: Request) -> Execution:
         """Start an execution; the state machine takes it from there."""
         self.requests[request.run_id] = request
-        name = f"e{len(self.executions) + 1}"
-        execution = Execution(self, name, request.as_input())
+        return self.start_as(request.as_input())
+
+    def start_as(self, run_input: dict[str, Any]) -> Execution:
+        """Start an execution with any input."""
+        execution = Execution(self, f"e{len(self.executions) + 1}", run_input)
         self.executions.append(execution)
         self.world.at(self.world.now, execution.begin)
         return execution
@@ -149,22 +128,21 @@ class Cloud:
     def executions_of(self, run_id: str) -> list[Execution]:
         return [it for it in self.executions if it.input["run_id"] == run_id]
 
-    def take_over(self) -> None:
-        """Stop the victim's executions, and start another for the same run."""
-        run_id = self.victim or next(iter(self.requests))
+    def stop(self, run_id: str) -> None:
+        """Stop all executions of a run."""
         for execution in self.executions_of(run_id):
             execution.stop()
+
+    def take_over(self) -> None:
+        """Stop the victim's executions, and start another for the same run."""
+        run_id = self.people.run_id
+        self.stop(run_id)
         self.start(self.requests[run_id])
 
-    def cancel(self, run_id: str | None = None) -> None:
-        """Cancel a run, as a person does from the command line."""
-        keys = RunKeys(self.loaded.job.name, run_id or self.victim or next(iter(self.requests)))
-
-        def body() -> None:
-            with suppress(FanfoldError):  # a person reads it, and tries again or does not
-                runs.cancel(self.store, keys)
-
-        self.world.spawn("person", body, lambda process: None, limit_seconds=PERSON_SECONDS)
+    def finish_deploying(self) -> None:
+        """From now on every invocation has the job that was deployed last."""
+        for idle in self._idle.values():
+            idle[:] = [it for it in idle if it.loaded is self.deployed]
 
     def queue_of_letter(self, letter: Letter) -> None:
         """Deliver a letter once more."""
@@ -206,6 +184,7 @@ class Cloud:
 
     def send(self, body: str, *, delay: float = 0.0) -> None:
         """SendMessage to the work queue."""
+        self.sent.append(body)
         self.queue.send(body, json.loads(body)["shard"]["id"], delay=delay)
 
     def read_items(self, key: str) -> bytes | None:
@@ -238,16 +217,20 @@ class Cloud:
         letter: Letter | None,
     ) -> None:
         idle = self._idle[function]
-        container = idle.pop() if idle else {}
+        container = idle.pop() if idle else self._new_container()
         module = MODULES[function]
         handler = inspect.unwrap(module.handler)
 
         def body() -> Any:
-            return handler(event, _Context(self.world, self.world.now + limit_seconds))
+            return handler(event, Context(self.world, self.world.now + limit_seconds))
+
+        began = self.world.now
 
         def over(process: Process) -> None:
             if process.dead is None:
                 idle.append(container)
+            took = min(self.world.now - began, limit_seconds)
+            self.invocations.append(Invocation(function, event, took, process.dead))
             ended(process)
 
         process = self.world.spawn(
@@ -275,9 +258,22 @@ class Cloud:
 
         process.again = again
 
-    def _enter_container(self, container: dict[Any, Any]) -> None:
+    def _new_container(self) -> Container:
+        return Container(self.deployed, self._skew(next(self._containers)))
+
+    def _enter_container(self, container: Container | None) -> None:
         """What a container remembers is its own."""
-        wiring._seen = container
+        if container is not None:
+            self._container = container
+            wiring._seen = container.seen
+
+    def loaded_job(self) -> LoadedJob:
+        """The job that the container at hand has loaded."""
+        return self._container.loaded
+
+    def now(self) -> float:
+        """The time by the clock of the container at hand."""
+        return self.world.now + self._container.skew
 
     def new_id(self) -> str:
         return f"{next(self._attempts):016x}"
@@ -315,9 +311,11 @@ class Cloud:
             for execution in self.executions:
                 if execution.id == executionArn:
                     return {"status": execution.status}
-            raise _client_error("ExecutionDoesNotExist", "DescribeExecution")
+            known = executionArn.startswith("arn:")
+            code = "ExecutionDoesNotExist" if known else "InvalidArn"
+            raise _client_error(code, "DescribeExecution")
 
-        return self.world.effect("describe", executionArn.rsplit(":", 1)[1], action, _AWS)
+        return self.world.effect("describe", executionArn.rsplit(":", 1)[-1], action, _AWS)
 
     def change_message_visibility(
         self,
@@ -334,7 +332,13 @@ class Cloud:
     # -- installation ----------------------------------------------------------------------------
 
     def __enter__(self) -> Cloud:
-        self._undo = self._installed()
+        self._undo = installed(
+            self,
+            guard=self.make_guard,
+            most_inline=self._most_inline,
+            pages=self._pages_an_invocation,
+            draw=self._random,
+        )
         self._undo.__enter__()
         hurt.enter(self.world)
         return self
@@ -344,74 +348,6 @@ class Cloud:
         hurt.leave(self.world)
         self._undo.__exit__(None, None, None)
 
-    @contextmanager
-    def _installed(self) -> Iterator[None]:
-        """The handlers' clients, clock and settings are this world's."""
-        ours: dict[str, Any] = {
-            "loaded_job": lambda: self.loaded,
-            "settings": lambda: _SETTINGS,
-        }
-        replaced: list[tuple[Any, str, Any]] = [
-            (wiring, "store", lambda: self.store),
-            (wiring, "inputs", lambda: self.inputs),
-            (wiring, "states", lambda: self),
-            (wiring, "sqs", lambda: self),
-            (wiring, "now", lambda: self.world.now),
-            (telemetry, "logger", _SILENT),
-            (telemetry, "metrics", _SILENT),
-            (telemetry, "count", _SILENT),
-            (telemetry, "count_by_reason", _SILENT),
-            (plan, "new_draft", self.new_id),
-            (reconcile, "new_draft", self.new_id),
-            (work, "new_attempt", self.new_id),
-            (work, "Pace", self.make_guard),
-            (work, "random", self._random),
-            (wiring, "_seen", {}),
-            (reconcile, "INLINE_ITEMS", self._most_inline),
-            (plan, "PAGES_AN_INVOCATION", self._pages_an_invocation),
-        ]
-        for module in (*MODULES.values(), wiring):
-            replaced += [(module, name, ours[name]) for name in ours if hasattr(module, name)]
-        patches = [mock.patch.object(*patch) for patch in replaced]
-        for patch in patches:
-            patch.start()
-        try:
-            yield
-        finally:
-            for patch in reversed(patches):
-                patch.stop()
-
-
-class _Context:
-    """The context of an invocation."""
-
-    def __init__(self, world: World, deadline_at: float) -> None:
-        self._world = world
-        self._deadline_at = deadline_at
-
-    def get_remaining_time_in_millis(self) -> int:
-        return int((self._deadline_at - self._world.now) * 1000)
-
-
-class _Silent:
-    """Takes every log line and every metric, and keeps none."""
-
-    def __getattr__(self, name: str) -> _Silent:
-        return self
-
-    def __call__(self, *arguments: object, **named: object) -> None:
-        return None
-
-
-_SILENT = _Silent()
-_SETTINGS = settings.Settings(FANFOLD_BUCKET=BUCKET, FANFOLD_JOB_MODULE="jobs.simulated")
-
-
-@cache
-def loaded(job: str) -> LoadedJob:
-    """A job by the path of its module; imported once a process."""
-    return load_job(job)
-
 
 def _client_error(code: str, operation: str) -> ClientError:
     return ClientError({"Error": {"Code": code, "Message": "simulated"}}, operation)
@@ -420,6 +356,7 @@ def _client_error(code: str, operation: str) -> ClientError:
 _AWS = Trouble(
     before=lambda: _client_error("ThrottlingException", "simulated"),
     after=lambda: ReadTimeoutError(endpoint_url="simulated"),
+    denied=lambda: _client_error("AccessDeniedException", "simulated"),
 )
 
 

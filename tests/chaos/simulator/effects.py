@@ -24,6 +24,23 @@ class Kind(StrEnum):
     TAKEN_OVER = "stopped and taken over, the old one going on beside"
     TAKEN_OVER_LATE = "stopped and taken over, the old one going on last"
     CANCELLED = "cancelled, and taken up again"
+    REPAIRED = "damaged by hand, and repaired"
+    LOOKED_AFTER = "verified and cleaned"
+    REDONE = "asked to redo what was quarantined"
+    REDONE_AFTERWARDS = "stopped, and asked to redo what was quarantined"
+    LEFT_FOR_A_DAY = "stopped, cleaned the next day and taken up meanwhile"
+    LEFT_FOR_A_MONTH = "stopped, and taken up almost a month later"
+    EXPIRED = "stopped, and taken up when all of it has expired"
+    INPUT_CREATED = "an input created"
+    INPUT_OVERWRITTEN = "an input overwritten"
+    INPUT_DELETED = "an input deleted"
+    DEPLOYED = "the job deployed anew"
+    CLOCK_JUMPED = "the container's clock jumps by ten minutes"
+    LATE = "arrives ten hours late"
+    LATE_TAKEN_OVER = "taken over, and arrives ten hours late"
+    LATE_CLEANED = "arrives when the run has been cleaned away"
+    LOST = "message lost"
+    DENIED = "denied"
     OVERTAKEN = "invoked a second time, and held until that has ended"
     IN_TURNS = "invoked a second time, both going on in turns"
 
@@ -55,6 +72,22 @@ class Undisturbed:
 
     def at(self, effect: Effect) -> Kind | None:
         return None
+
+
+@dataclass(slots=True)
+class DeniedOnce:
+    """The first effect of a sort is denied, whatever else goes wrong elsewhere."""
+
+    applies: Callable[[Effect], bool]
+    inner: Script
+    done: bool = False
+
+    def at(self, effect: Effect) -> Kind | None:
+        kind = self.inner.at(effect)
+        if kind is None and not self.done and self.applies(effect):
+            self.done = True
+            return Kind.DENIED
+        return kind
 
 
 @dataclass(slots=True)
@@ -90,3 +123,4 @@ class Trouble:
     before: Callable[[], Exception]
     after: Callable[[], Exception]
     refused: Callable[[], Exception] | None = None
+    denied: Callable[[], Exception] | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,16 +10,19 @@ from typing import Any, Protocol
 import coordinator
 from tests.chaos.simulator.effects import Kind
 from tests.chaos.simulator.paths import matches, moment, render, resolve
-from tests.chaos.simulator.world import Event, World
+from tests.chaos.simulator.tokens import Done, Failed, Token
+from tests.chaos.simulator.world import World
 
 Data = Any
-Done = Callable[[Data], None]
-Failed = Callable[[str, str], None]
-
 DEFINITION = Path(coordinator.__file__).parent / "run.asl.json"
 SEND_ERROR = "SQS.SdkClientException"
 LAMBDA_ERROR = "Lambda.SdkClientException"
 LAMBDA_THROTTLED = "Lambda.TooManyRequestsException"
+
+# Events in the history of an execution. Source: "HistoryEvent", Step Functions API reference.
+ENTERED_AND_EXITED = STARTED_AND_ENDED = 2
+SCHEDULED_STARTED_ENDED = 3
+SUBMITTED = 1
 
 
 @cache
@@ -44,7 +46,8 @@ class Services(Protocol):
 
 
 class Execution:
-    """One execution: its status, and where it is."""
+    """One execution: its status, and where it is. `events` are those of its history, counted as the
+    service counts them; an execution that has 25,000 is ended by it."""
 
     def __init__(self, services: Services, name: str, run_input: Data) -> None:
         self.services = services
@@ -52,8 +55,10 @@ class Execution:
         self.id = f"arn:aws:states:us-east-1:123456789012:execution:fanfold:{name}"
         self.input = run_input
         self.started = services.world.now
+        self.ended = self.started
         self.status = "RUNNING"
         self.redrives = 0
+        self.events = 1
         self.error: tuple[str, str] | None = None
         self.output: Data = None
         self.tokens: list[Token] = []
@@ -105,50 +110,9 @@ class Execution:
 
     def _end(self, status: str) -> None:
         self.status = status
+        self.ended = self.services.world.now
         if self._walk is not None:
             self._walk.leave()
-
-
-class Token:
-    """The token of one try of a child, and what became of it."""
-
-    def __init__(self, execution: Execution, number: int, done: Done, failed: Failed) -> None:
-        self.execution = execution
-        self.name = f"{execution.name}-{number}"
-        self.message: Data = None
-        self.outcome: str | None = None
-        self.timer: Event | None = None
-        self._done = done
-        self._failed = failed
-
-    @property
-    def open(self) -> bool:
-        return self.outcome is None and self.execution.status == "RUNNING"
-
-    def succeed(self, output: str) -> bool:
-        """Answer it; False if nobody waits for it any more."""
-        if not self.open:
-            return False
-        self._close("succeeded")
-        self._done(json.loads(output))
-        return True
-
-    def fail(self, error: str, cause: str, outcome: str = "failed") -> bool:
-        """Answer it with an error; False if nobody waits for it any more."""
-        if not self.open:
-            return False
-        self._close(outcome)
-        self._failed(error, cause)
-        return True
-
-    def abandon(self) -> None:
-        """The try that it belonged to has failed before anyone could answer."""
-        self._close("abandoned")
-
-    def _close(self, outcome: str) -> None:
-        self.outcome = outcome
-        if self.timer is not None:
-            self.timer.off = True
 
 
 class Walk:
@@ -161,6 +125,8 @@ class Walk:
         item: Data,
         done: Done,
         failed: Failed,
+        *,
+        counted: bool = True,
     ) -> None:
         self.execution = execution
         self.services = execution.services
@@ -170,6 +136,7 @@ class Walk:
         self.state = ""
         self.data: Data = None
         self.left = False
+        self.counted = counted
         self._done = done
         self._failed = failed
         self._children: list[Walk] = []
@@ -181,8 +148,15 @@ class Walk:
         for child in self._children:
             child.leave()
 
+    def count(self, events: int) -> None:
+        """Count events of the history. The children of a distributed Map have histories of their
+        own, which are short."""
+        if self.counted:
+            self.execution.events += events
+
     def enter(self, name: str, data: Data) -> None:
         """Begin a state."""
+        self.count(ENTERED_AND_EXITED)
         self.state, self.data = name, data
         self._tries = {}
         self._begin()
@@ -262,6 +236,7 @@ class Walk:
         function = (
             parameters["FunctionName"].removeprefix("${").removesuffix("FunctionArn}").lower()
         )
+        self.count(SCHEDULED_STARTED_ENDED)
         payload = render(parameters["Payload"], self.data, self._context())
         over: list[bool] = []
 
@@ -280,7 +255,7 @@ class Walk:
 
         limit = state["TimeoutSeconds"]
         timer = self.world.after(limit, lambda: failed("States.Timeout", ""))
-        _, kind = self.world.number("states", "invoke", function)
+        kind = self.world.by_service("states", "invoke", function)
         delay = 0.0
         match kind:
             case Kind.ERROR_BEFORE | Kind.THROTTLED:
@@ -309,6 +284,7 @@ class Walk:
             if not self.left:
                 self._leave_state(output)
 
+        self.count(SCHEDULED_STARTED_ENDED + SUBMITTED)
         execution = self.execution
         token = Token(execution, len(execution.tokens) + 1, done, self._fail)
         execution.tokens.append(token)
@@ -318,15 +294,17 @@ class Walk:
         limit = resolve(state["TimeoutSecondsPath"], self.data, {})
         token.timer = self.world.after(limit, lambda: token.fail("States.Timeout", "", "timed out"))
         shard = token.message["shard"]["id"]
-        _, kind = self.world.number("states", "send", shard)
+        kind = self.world.by_service("states", "send", shard)
         match kind:
-            case Kind.ERROR_BEFORE | Kind.THROTTLED:
+            case Kind.ERROR_BEFORE | Kind.THROTTLED | Kind.DENIED:
                 token.abandon()
                 self._fail(SEND_ERROR, "simulated")
             case Kind.ERROR_AFTER:
                 self.services.send(body)
                 token.abandon()
                 self._fail(SEND_ERROR, "the answer was lost")
+            case Kind.LOST:
+                pass  # taken, and never seen again: the queue keeps a message for so long
             case Kind.DELAYED:
                 self.services.send(body, delay=limit + len(self.world.trace) % 32 / 100)
             case Kind.TWICE:
@@ -348,7 +326,7 @@ class Walk:
         distributed = state["ItemProcessor"]["ProcessorConfig"]["Mode"] == "DISTRIBUTED"
         if distributed:
             key = render(state["ItemReader"]["Parameters"], self.data, {})["Key"]
-            _, kind = self.world.number("states", "read items", key)
+            kind = self.world.by_service("states", "read items", key)
             body = self.services.read_items(key)
             if kind in {Kind.TAKEN_OVER, Kind.TAKEN_OVER_LATE}:
                 self.world.take_over()
@@ -359,6 +337,7 @@ class Walk:
             items = json.loads(body)
         else:
             items = resolve(state["ItemsPath"], self.data, {})
+        self.count(STARTED_AND_ENDED)
         waiting = list(enumerate(items))
         running = [0]
         concurrency = resolve(state["MaxConcurrencyPath"], self.data, {})
@@ -368,12 +347,14 @@ class Walk:
             while waiting and running[0] < concurrency and not self.left:
                 _, item = waiting.pop(0)
                 running[0] += 1
+                self.count(0 if distributed else STARTED_AND_ENDED)
                 child = Walk(
                     self.execution,
                     state["ItemProcessor"],
                     item,
                     lambda output: one_ended(),
                     lambda error, cause: one_ended() if distributed else self._fail(error, cause),
+                    counted=not distributed,
                 )
                 self._children.append(child)
                 context = {**self._context(), "Map": {"Item": {"Value": item}}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
@@ -9,6 +10,9 @@ from typing import Any
 
 from tests.chaos.simulator.effects import Kind
 from tests.chaos.simulator.world import Process, World
+
+KEPT_SECONDS = 4 * 86_400.0
+DEAD_KEPT_SECONDS = 14 * 86_400.0
 
 
 @dataclass(eq=False, slots=True)
@@ -21,6 +25,7 @@ class Letter:
     receives: int = 0
     gone: bool = False
     shard: str = ""
+    sent_at: float = 0.0
 
 
 Handle = Callable[[str, Letter, Callable[[Process], None], float], None]
@@ -47,14 +52,21 @@ class Queue:
         self.most_receives = most_receives
         self.dead_letters = dead_letters
         self.lanes = lanes
+        self.kept_seconds = KEPT_SECONDS if dead_letters else DEAD_KEPT_SECONDS
         self._invoke = invoke
         self._busy = 0
         self._names = count(1)
+        self.duplicated: Counter[str] = Counter()
 
-    def send(self, body: str, shard: str, *, delay: float = 0.0) -> None:
-        """Put a message in the queue."""
+    def send(
+        self, body: str, shard: str, *, delay: float = 0.0, sent_at: float | None = None
+    ) -> None:
+        """Put a message in the queue. A dead letter is as old as the message was."""
         name = f"{self.function}-{next(self._names)}"
-        self.letters.append(Letter(body, self.world.now + delay, name, shard=shard))
+        sent_at = self.world.now if sent_at is None else sent_at
+        self.letters.append(
+            Letter(body, self.world.now + delay, name, shard=shard, sent_at=sent_at)
+        )
         self.world.after(delay, self.poll)
 
     def change_visibility(self, name: str, seconds: float) -> None:
@@ -67,10 +79,13 @@ class Queue:
     def duplicate(self, letter: Letter, over: Callable[[], object] = lambda: None) -> None:
         """Deliver a message once more, at once, beside the first time; `over` is told of its end."""
         letter.receives += 1
+        self.duplicated[letter.name] += 1
         self._work(letter, over)
 
     def poll(self) -> None:
-        """Receive what is visible."""
+        """Receive what is visible, and forget what is too old."""
+        oldest = self.world.now - self.kept_seconds
+        self.letters[:] = [letter for letter in self.letters if letter.sent_at > oldest]
         while self._busy < self.lanes:
             visible = [it for it in self.letters if it.visible_at <= self.world.now]
             if not visible:
@@ -82,12 +97,12 @@ class Queue:
         if self.most_receives and letter.receives >= self.most_receives:
             assert self.dead_letters is not None
             self.letters.remove(letter)
-            self.dead_letters.send(letter.body, letter.shard)
+            self.dead_letters.send(letter.body, letter.shard, sent_at=letter.sent_at)
             return
         letter.receives += 1
         letter.visible_at = world.now + self.visibility_seconds
         world.at(letter.visible_at, self.poll)
-        _, kind = world.number(f"{self.function} queue", "receive", letter.shard)
+        kind = world.by_service(f"{self.function} queue", "receive", letter.shard)
         match kind:
             case Kind.ERROR_BEFORE:
                 letter.receives -= 1
@@ -131,7 +146,7 @@ class Queue:
         if not handled or answer["batchItemFailures"] or letter.gone:
             return
         world = self.world
-        _, kind = world.number(f"{self.function} queue", "delete", letter.shard)
+        kind = world.by_service(f"{self.function} queue", "delete", letter.shard)
         match kind:
             case Kind.ERROR_BEFORE:
                 return

@@ -12,7 +12,9 @@ from coordinator.errors import (
     AlreadyExists,
     Changed,
     FanfoldError,
+    InputUnreadable,
     OutcomeUnknown,
+    OutputUnwritable,
     StoreUnavailable,
 )
 from coordinator.model import Pinned
@@ -24,17 +26,21 @@ from tests.chaos.simulator.world import World
 _T = TypeVar("_T")
 
 PAGE_KEYS = 2
+SHORT_BYTES = 40
+LISTED = "the inputs"
 WRITES = frozenset({"create", "replace", "put", "delete"})
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A write that took place. `owner` is the execution for which a function did it."""
+    """A write that took place. `owner` is the execution for which a function did it, `actor` what
+    function, or whether a person."""
 
     operation: str
     key: str
     body: bytes | None
     owner: str | None
+    actor: str | None = None
 
 
 class SimulatedStore(MemoryStore):
@@ -49,6 +55,7 @@ class SimulatedStore(MemoryStore):
         self.page_keys = page_keys
         self.history: list[Write] = []
         self.watch: Callable[[Write], None] = lambda write: None
+        self.on_expired: Callable[[str], None] = lambda key: None
 
     def perform(self, operation: str, key: str, action: Callable[[], _T]) -> _T:
         if operation not in WRITES:
@@ -57,7 +64,8 @@ class SimulatedStore(MemoryStore):
         def write() -> _T:
             result = action()
             by = self.world.current
-            done = Write(operation, key, self.peek(key), by.owner if by else None)
+            by_whom = (by.owner, by.actor) if by else (None, None)
+            done = Write(operation, key, self.peek(key), *by_whom)
             self.history.append(done)
             self.watch(done)
             return result
@@ -68,6 +76,19 @@ class SimulatedStore(MemoryStore):
         """What lies under a key, without any effect."""
         held = self._objects.get(key)
         return held.body if held else None
+
+    def spoil(self, key: str) -> None:
+        """Someone damages an object by hand: half of it goes, or all of a short one."""
+        held = self._objects.pop(key)
+        if len(held.body) > SHORT_BYTES:
+            self._objects[key] = held._replace(body=held.body[: len(held.body) // 2])
+
+    def expire(self, prefix: str, seconds: float) -> None:
+        """The lifecycle of the bucket removes what was written so long ago."""
+        for key in self.keys(prefix):
+            if self._objects[key].modified <= self.world.now - seconds:
+                del self._objects[key]
+                self.on_expired(key)
 
     def keys(self, prefix: str = "") -> list[str]:
         """The keys with a prefix, without any effect."""
@@ -105,12 +126,15 @@ class SimulatedInputs(MemoryInputs):
         self.world = world
 
     def pages(self, patterns: Sequence[str], cursor: str = "") -> Iterator[Page]:
-        found = list(super().pages(patterns, cursor))
-        for page in found:
-            place = page.cursor or "the last"
-            yield self.world.effect(
-                "list inputs", place, partial(_same, page), _reading("the inputs")
-            )
+        following: str | None = cursor
+        while following is not None:
+            first = partial(self._first_page, patterns, following)
+            page = self.world.effect("list inputs", following, first, _reading(LISTED))
+            yield page
+            following = page.cursor
+
+    def _first_page(self, patterns: Sequence[str], cursor: str) -> Page:
+        return next(super().pages(patterns, cursor))
 
     def open(self, pinned: Pinned, start: int, stop: int) -> Readable:
         def opened() -> Readable:
@@ -143,15 +167,14 @@ class SimulatedStream:
         self._stream.close()
 
 
-def _same(page: Page) -> Page:
-    return page
-
-
 def _reading(key: str) -> Trouble:
     def unavailable() -> FanfoldError:
         return StoreUnavailable(f"{key} can't be read just now (simulated).")
 
-    return Trouble(unavailable, unavailable)
+    kind = InputUnreadable if key == LISTED or "://" in key else OutputUnwritable
+    return Trouble(
+        unavailable, unavailable, denied=lambda: kind(f"{key} can't be read: denied (simulated).")
+    )
 
 
 def _writing(operation: str, key: str) -> Trouble:
@@ -163,6 +186,7 @@ def _writing(operation: str, key: str) -> Trouble:
             if operation == "create"
             else Changed(f"{key} is another version (simulated).")
         ),
+        denied=lambda: OutputUnwritable(f"{key} can't be written: denied (simulated)."),
     )
 
 

@@ -8,9 +8,9 @@ fault happens. Nothing here knows what the effects are for.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from typing import Any, TypeVar
 
@@ -22,6 +22,8 @@ _T = TypeVar("_T")
 TICK_SECONDS = 0.01
 EPOCH = 1_800_000_000.0
 MOST_EFFECTS = 20_000
+LATE_SECONDS = 10 * 3600.0
+AFTER_CLEANING_SECONDS = 30 * 3600.0
 
 
 @dataclass(eq=False, slots=True)
@@ -37,7 +39,7 @@ class Process:
     deadline: float
     letter: Any = None
     owner: str | None = None
-    container: dict[Any, Any] = field(default_factory=dict)
+    container: Any = None
     held_until: float = 0.0
     again: Callable[[Callable[[], object], bool], None] = lambda over, heard: None
     unheard: bool = False
@@ -70,9 +72,10 @@ class World:
         self._events: list[tuple[float, int, Event]] = []
         self._tickets = count()
         self._turns: dict[Process, Callable[[], None]] = {}
-        self.on_container: Callable[[dict[Any, Any]], None] = lambda container: None
+        self.on_container: Callable[[Any], None] = lambda container: None
         self.take_over: Callable[[], None] = lambda: None
-        self.cancel: Callable[[], None] = lambda: None
+        self.clean_next_day: Callable[[], None] = lambda: None
+        self.beside: Mapping[Kind, Callable[[], object]] = {}
         self.duplicate: Callable[[Any], None] = lambda letter: None
 
     # -- time ------------------------------------------------------------------------------------
@@ -121,7 +124,7 @@ class World:
         limit_seconds: float,
         letter: Any = None,
         owner: str | None = None,
-        container: dict[Any, Any] | None = None,
+        container: Any = None,
     ) -> Process:
         """Start a process; `ended` is told when it has ended, however it did."""
 
@@ -139,7 +142,7 @@ class World:
             self.now + limit_seconds,
             letter,
             owner,
-            container if container is not None else {},
+            container,
         )
         self.processes.append(process)
 
@@ -230,6 +233,14 @@ class World:
         self.trace.append(effect)
         return effect, self.script.at(effect)
 
+    def by_service(self, actor: str, operation: str, target: str) -> Kind | None:
+        """Number an effect of a service. What happens beside it leaves it alone."""
+        _, kind = self.number(actor, operation, target)
+        if kind is not None and kind in self.beside:
+            self.beside[kind]()
+            return None
+        return kind
+
     def effect(self, operation: str, target: str, action: Callable[[], _T], trouble: Trouble) -> _T:
         """Do one effect of the current process, with the fault that the script has for it."""
         if self.current is None:  # a test looks at the world
@@ -256,6 +267,9 @@ class World:
                 raise trouble.after()
             case Kind.UNKNOWN:
                 raise trouble.after()
+            case Kind.DENIED:
+                assert trouble.denied is not None
+                raise trouble.denied()
             case Kind.OWN_REFUSAL:
                 action()
                 assert trouble.refused is not None
@@ -266,7 +280,17 @@ class World:
                 action()
                 self.die()
             case Kind.DELAYED:
-                self._take_place_late(process, action)
+                again = process.letter.visible_at if process.letter else process.deadline + 5
+                self._arrive(again, action)
+                self.sleep(float("inf"))
+            case Kind.LATE | Kind.LATE_TAKEN_OVER:
+                self._arrive(self.now + LATE_SECONDS, action)
+                if kind is Kind.LATE_TAKEN_OVER:
+                    self.take_over()
+                self.sleep(float("inf"))
+            case Kind.LATE_CLEANED:
+                self.clean_next_day()
+                self._arrive(self.now + AFTER_CLEANING_SECONDS, action)
                 self.sleep(float("inf"))
             case Kind.TWICE:
                 self.duplicate(process.letter)
@@ -275,8 +299,8 @@ class World:
             case Kind.IN_TURNS:
                 process.again(_nothing, len(self.trace) % 2 == 0)
                 self.sleep(TICK_SECONDS)
-            case Kind.CANCELLED:
-                self.cancel()
+            case _ if kind in self.beside:
+                self.beside[kind]()
                 self.sleep(TICK_SECONDS * (len(self.trace) % 8))
             case Kind.TAKEN_OVER:
                 self.take_over()
@@ -288,16 +312,15 @@ class World:
                 raise AssertionError(f"{kind} does not apply here")
         return action()
 
-    def _take_place_late(self, process: Process, action: Callable[[], object]) -> None:
-        """Have a request take place after its sender is dead, at about the time when another does
-        the same again."""
+    def _arrive(self, when: float, action: Callable[[], object]) -> None:
+        """Have a request take place after its sender is dead, at about the time when another may
+        do the same again."""
 
         def arrive() -> None:
             with suppress(Exception):  # nobody is left to be told
                 action()
 
-        again = process.letter.visible_at if process.letter is not None else process.deadline + 5
-        self.at(again + TICK_SECONDS * (len(self.trace) % 32), arrive)
+        self.at(when + TICK_SECONDS * (len(self.trace) % 32), arrive)
 
 
 def _nothing() -> None:
