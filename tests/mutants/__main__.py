@@ -32,7 +32,6 @@ from tests.mutants.forks import (
     run_items,
     swap,
 )
-from tests.support import EFFORT
 
 CACHE = ROOT / ".mutants"
 HARMLESS = Path(__file__).with_name("harmless.toml")
@@ -44,11 +43,14 @@ ALSO: dict[str, tuple[str, ...]] = {
 }
 # A mutant is tried with tests that took so many seconds at most while they were recorded, and with
 # none of more than half as many. FANFOLD_EXAMPLES multiplies them.
-SECONDS = 8.0 * EFFORT
-OPTIONS = ["-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
-# Imported before the forks, which would each take the time again.
-PRELOADED = ("pydantic.main", "pydantic_core", "rich.progress", "typer", "hypothesis.strategies")
-OPTIONS += ["-q", "--hypothesis-profile=mutants"]
+SECONDS = 8.0 * int(os.environ.get("FANFOLD_EXAMPLES", "1"))
+OPTIONS = ["-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+OPTIONS += ["--hypothesis-profile=mutants"]
+# Imported before the forks, which would each take the time again; nothing of the product.
+PRELOADED = (
+    *("pydantic.main", "rich.progress", "typer", "hypothesis.strategies", "unittest.mock"),
+    *("xdist.plugin", "xdist.looponfail", "pytest_timeout", "_hypothesis_pytestplugin"),
+)
 
 
 class Room:
