@@ -116,7 +116,7 @@ class Trying:
                     continue
                 head = set(range(mutant.first, mutant.last + 1))
                 near = [t for t in reached if (head & lines[t] if mutant.called else lines[t])]
-                usual = _affordable({test: reached[test][0] for test in near})
+                usual = _affordable({t: reached[t][0] for t in near}, f"tests/{self.room.name}/")
                 if mutant.called and (not usual or swap(path, tree, really=False)):
                     tests = [items[test] for test in usual]
                     work = partial(_in_warm, session, tests, usual, path, tree)
@@ -146,16 +146,22 @@ def _reached(
     return reached
 
 
-def _affordable(seconds: dict[str, float]) -> dict[str, float]:
-    """The fastest case of every test, then the second of every one, as far as the time goes."""
+def _affordable(seconds: dict[str, float], own: str) -> dict[str, float]:
+    """The tests of the folder's own, then others, as far as the time goes: of each the fastest case
+    of every test, then the second of every one."""
     cases: Counter[str] = Counter()
-    turns: list[tuple[int, float, str]] = []
-    for test in sorted(seconds, key=seconds.__getitem__):
-        cases[test.split("[", 1)[0]] += 1
-        turns.append((cases[test.split("[", 1)[0]], seconds[test], test))
-    spent = accumulate(taken for _, taken, _ in sorted(turns))
-    pairs = zip(sorted(turns), spent, strict=True)
-    return {test: taken for (_, taken, test), total in pairs if total <= SECONDS}
+    turns: list[tuple[bool, int, float, str]] = []
+    for test, taken in sorted(seconds.items(), key=lambda pair: pair[1]):
+        name = test.split("[", 1)[0]
+        cases[name] += 1
+        turns.append((not test.startswith(own), cases[name], taken, test))
+    turns.sort()
+    spent = accumulate(taken for *_, taken, _ in turns)
+    return {
+        test: taken
+        for (*_, taken, test), total in zip(turns, spent, strict=True)
+        if total <= SECONDS
+    }
 
 
 def _in_warm(
