@@ -190,6 +190,7 @@ def test_the_same_rows_give_the_same_bytes() -> None:
     second, again = write_rows(store, "two", iter(rows))
 
     assert (first.sha256, digest) == (second.sha256, again)
+    assert store.get("one").body[4:8] == bytes(4)  # no time of writing
     assert list(read_rows(store, first)) == rows
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from coordinator.errors import CodeChanged, RunCancelled, RunMismatch, Superseded
+from coordinator.errors import CodeChanged, RunCancelled, RunMismatch, StoreUnavailable, Superseded
 from coordinator.model import Hints, Tenure
 from coordinator.state import runs
 from coordinator.store.memory import MemoryStore
-from tests.state.test_runs import DAY, KEYS, WANTED, claim, update
+from tests.state.test_runs import DAY, KEYS, WANTED, Faulty, claim, update
 
 
 def test_a_new_run_holds_all_that_it_was_asked_for_with() -> None:
@@ -109,3 +111,17 @@ def test_a_run_is_found_by_its_key_and_read_by_its_owner_only() -> None:
     assert runs.read_owned(store, KEYS, "first") == run
     with pytest.raises(Superseded, match="now belongs to first"):
         runs.read_owned(store, KEYS, "second")
+
+
+def unavailable(action: Callable[[], Any]) -> Any:
+    raise StoreUnavailable("Nothing was written.")
+
+
+def test_a_write_that_the_store_refused_for_now_is_not_tried_in_a_loop() -> None:
+    store = Faulty()
+    run = claim(store)
+
+    store.planned = [("replace", unavailable)]
+    with pytest.raises(StoreUnavailable):
+        runs.change_own(store, run, update(wave=1))
+    assert runs.read(store, KEYS).wave == 0
