@@ -81,6 +81,10 @@ class Room:
         found, of = self.of(path).get(mutant.name, ("", ""))
         return found if of == self._of(found) else None
 
+    def before(self, path: Path, mutant: Mutant) -> str:
+        """Which test found it when it was tried last."""
+        return str(self.of(path).get(mutant.name, ("", ""))[0])
+
     def judge(self, path: Path, mutant: Mutant, found: str) -> None:
         """Keep a verdict."""
         self.of(path)[mutant.name] = (found, self._of(found))
@@ -116,7 +120,11 @@ class Trying:
                     continue
                 head = set(range(mutant.first, mutant.last + 1))
                 near = [t for t in reached if (head & lines[t] if mutant.called else lines[t])]
-                usual = _affordable({t: reached[t][0] for t in near}, f"tests/{self.room.name}/")
+                usual = _affordable(
+                    {t: reached[t][0] for t in near},
+                    f"tests/{self.room.name}/",
+                    self.room.before(path, mutant),
+                )
                 if mutant.called and (not usual or swap(path, tree, really=False)):
                     tests = [items[test] for test in usual]
                     work = partial(_in_warm, session, tests, usual, path, tree)
@@ -146,15 +154,15 @@ def _reached(
     return reached
 
 
-def _affordable(seconds: dict[str, float], own: str) -> dict[str, float]:
-    """The tests of the folder's own, then others, as far as the time goes: of each the fastest case
-    of every test, then the second of every one."""
+def _affordable(seconds: dict[str, float], own: str, before: str) -> dict[str, float]:
+    """The test that found it before, then those of the folder's own, then others, as far as the time
+    goes: of each the fastest case of every test, then the second of every one."""
     cases: Counter[str] = Counter()
-    turns: list[tuple[bool, int, float, str]] = []
+    turns: list[tuple[bool, bool, int, float, str]] = []
     for test, taken in sorted(seconds.items(), key=lambda pair: pair[1]):
         name = test.split("[", 1)[0]
         cases[name] += 1
-        turns.append((not test.startswith(own), cases[name], taken, test))
+        turns.append((test != before, not test.startswith(own), cases[name], taken, test))
     turns.sort()
     spent = accumulate(taken for *_, taken, _ in turns)
     return {
