@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -117,17 +118,16 @@ def run_items(session: pytest.Session, items: list[pytest.Item], watching: Watch
     return watching.failed
 
 
-def record(session: pytest.Session, items: list[pytest.Item], into: Path, of: str) -> None:
+def record(session: pytest.Session, items: list[pytest.Item], into: Path, folder: str) -> None:
     """Write down which lines below a folder each of some tests runs, and the processor
     time that it takes."""
-    lines: dict[str, set[int]] = {}
+    lines: defaultdict[str, set[int]] = defaultdict(set)
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
-        if not frame.f_code.co_filename.startswith(of):
+        if not frame.f_code.co_filename.startswith(folder):
             return None
         if event == "line":
-            where = str(Path(frame.f_code.co_filename).relative_to(ROOT))
-            lines.setdefault(where, set()).add(frame.f_lineno)
+            lines[frame.f_code.co_filename].add(frame.f_lineno)
         return trace
 
     def work(alive: Alive) -> str:
@@ -141,7 +141,7 @@ def record(session: pytest.Session, items: list[pytest.Item], into: Path, of: st
             sys.settrace(trace)
             session.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
             sys.settrace(None)
-            seen = {where: sorted(numbers) for where, numbers in lines.items()}
+            seen = {path.removeprefix(f"{ROOT}/"): sorted(seen) for path, seen in lines.items()}
             found[item.nodeid] = [round(time.process_time() - began, 4), seen]
         into.write_text(json.dumps(found))
         return watching.failed
