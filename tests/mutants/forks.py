@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 MEMORY_BYTES = 4 << 30
 
 Alive = Callable[[float], None]  # called with the seconds that it may take to the next call
-SECONDS_AT_LEAST = 10.0  # that one test may take with a mutant in it, and
+SECONDS_AT_LEAST = 5.0  # that one test may take with a mutant in it, and
 TIMES_AS_LONG = 4.0  # how many times as long as without
 Work = Callable[[Alive], str]
 
