@@ -32,7 +32,6 @@ from tests.mutants.forks import (
     run_items,
     swap,
 )
-from tests.support import EFFORT
 
 CACHE = ROOT / ".mutants"
 HARMLESS = Path(__file__).with_name("harmless.toml")
@@ -44,11 +43,14 @@ ALSO: dict[str, tuple[str, ...]] = {
 }
 # A mutant is tried with tests that took so many seconds at most while they were recorded, and with
 # none of more than half as many. FANFOLD_EXAMPLES multiplies them.
-SECONDS = 8.0 * EFFORT
-OPTIONS = ["-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
-# Imported before the forks, which would each take the time again.
-PRELOADED = ("pydantic.main", "pydantic_core", "rich.progress", "typer", "hypothesis.strategies")
-OPTIONS += ["-q", "--hypothesis-profile=mutants"]
+SECONDS = 8.0 * int(os.environ.get("FANFOLD_EXAMPLES", "1"))
+OPTIONS = ["-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+OPTIONS += ["--hypothesis-profile=mutants"]
+# Imported before the forks, which would each take the time again; nothing of the product.
+PRELOADED = (
+    *("pydantic.main", "rich.progress", "typer", "hypothesis.strategies", "unittest.mock"),
+    *("xdist.plugin", "xdist.looponfail", "pytest_timeout", "_hypothesis_pytestplugin"),
+)
 
 
 class Room:
@@ -78,6 +80,10 @@ class Room:
         its test is as it was, and a survival as long as all of them are."""
         found, of = self.of(path).get(mutant.name, ("", ""))
         return found if of == self._of(found) else None
+
+    def before(self, path: Path, mutant: Mutant) -> str:
+        """Which test found it when it was tried last."""
+        return str(self.of(path).get(mutant.name, ("", ""))[0])
 
     def judge(self, path: Path, mutant: Mutant, found: str) -> None:
         """Keep a verdict."""
@@ -114,7 +120,11 @@ class Trying:
                     continue
                 head = set(range(mutant.first, mutant.last + 1))
                 near = [t for t in reached if (head & lines[t] if mutant.called else lines[t])]
-                usual = _affordable({test: reached[test][0] for test in near})
+                usual = _affordable(
+                    {t: reached[t][0] for t in near},
+                    f"tests/{self.room.name}/",
+                    self.room.before(path, mutant),
+                )
                 if mutant.called and (not usual or swap(path, tree, really=False)):
                     tests = [items[test] for test in usual]
                     work = partial(_in_warm, session, tests, usual, path, tree)
@@ -144,16 +154,22 @@ def _reached(
     return reached
 
 
-def _affordable(seconds: dict[str, float]) -> dict[str, float]:
-    """The fastest case of every test, then the second of every one, as far as the time goes."""
+def _affordable(seconds: dict[str, float], own: str, before: str) -> dict[str, float]:
+    """The test that found it before, then those of the folder's own, then others, as far as the time
+    goes: of each the fastest case of every test, then the second of every one."""
     cases: Counter[str] = Counter()
-    turns: list[tuple[int, float, str]] = []
-    for test in sorted(seconds, key=seconds.__getitem__):
-        cases[test.split("[", 1)[0]] += 1
-        turns.append((cases[test.split("[", 1)[0]], seconds[test], test))
-    spent = accumulate(taken for _, taken, _ in sorted(turns))
-    pairs = zip(sorted(turns), spent, strict=True)
-    return {test: taken for (_, taken, test), total in pairs if total <= SECONDS}
+    turns: list[tuple[bool, bool, int, float, str]] = []
+    for test, taken in sorted(seconds.items(), key=lambda pair: pair[1]):
+        name = test.split("[", 1)[0]
+        cases[name] += 1
+        turns.append((test != before, not test.startswith(own), cases[name], taken, test))
+    turns.sort()
+    spent = accumulate(taken for *_, taken, _ in turns)
+    return {
+        test: taken
+        for (*_, taken, test), total in zip(turns, spent, strict=True)
+        if total <= SECONDS
+    }
 
 
 def _in_warm(

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -33,8 +34,8 @@ ROOT = Path(__file__).parents[2]
 MEMORY_BYTES = 4 << 30
 
 Alive = Callable[[float], None]  # called with the seconds that it may take to the next call
-SECONDS_AT_LEAST = 10.0  # that one test may take with a mutant in it, and
-TIMES_AS_LONG = 10.0  # how many times as long as without
+SECONDS_AT_LEAST = 5.0  # that one test may take with a mutant in it, and
+TIMES_AS_LONG = 4.0  # how many times as long as without
 Work = Callable[[Alive], str]
 
 
@@ -117,17 +118,16 @@ def run_items(session: pytest.Session, items: list[pytest.Item], watching: Watch
     return watching.failed
 
 
-def record(session: pytest.Session, items: list[pytest.Item], into: Path, of: str) -> None:
+def record(session: pytest.Session, items: list[pytest.Item], into: Path, folder: str) -> None:
     """Write down which lines below a folder each of some tests runs, and the processor
     time that it takes."""
-    lines: dict[str, set[int]] = {}
+    lines: defaultdict[str, set[int]] = defaultdict(set)
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
-        if not frame.f_code.co_filename.startswith(of):
+        if not frame.f_code.co_filename.startswith(folder):
             return None
         if event == "line":
-            where = str(Path(frame.f_code.co_filename).relative_to(ROOT))
-            lines.setdefault(where, set()).add(frame.f_lineno)
+            lines[frame.f_code.co_filename].add(frame.f_lineno)
         return trace
 
     def work(alive: Alive) -> str:
@@ -141,7 +141,7 @@ def record(session: pytest.Session, items: list[pytest.Item], into: Path, of: st
             sys.settrace(trace)
             session.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
             sys.settrace(None)
-            seen = {where: sorted(numbers) for where, numbers in lines.items()}
+            seen = {path.removeprefix(f"{ROOT}/"): sorted(seen) for path, seen in lines.items()}
             found[item.nodeid] = [round(time.process_time() - began, 4), seen]
         into.write_text(json.dumps(found))
         return watching.failed

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from coordinator.errors import AttemptFailed, LedgerBroken
+from coordinator.errors import AttemptFailed, LedgerBroken, StoreUnavailable
 from coordinator.keys import RunKeys
 from coordinator.model import Entry, Part, Receipt, Slice, Totals
 from coordinator.rules.decide import EntryFacts
@@ -53,6 +54,20 @@ def test_a_commit_whose_answer_was_lost_is_read_back() -> None:
     store.planned = [("create", lost_request)]
     with pytest.raises(AttemptFailed, match="shard 1 could not be written; it is tried again"):
         commit(store, KEYS, entry("1"))
+
+
+def test_a_commit_that_the_store_refused_for_now_says_so() -> None:
+    def unavailable(action: Callable[[], Any]) -> Any:
+        raise StoreUnavailable("Nothing was written.")
+
+    store = Faulty()
+    store.planned = [("create", unavailable)]
+    with pytest.raises(StoreUnavailable):
+        commit(store, KEYS, entry("0"))
+
+
+def test_a_ledger_without_entries_adds_up_to_nothing() -> None:
+    assert Sums().totals() == Totals()
 
 
 def test_a_ledger_is_what_its_entries_say_in_shard_order() -> None:

@@ -8,7 +8,18 @@ from typing import Any
 import pytest
 
 from coordinator.errors import DuplicateName, NotProven
-from coordinator.model import Entry, File, Pinned, ProgramWork, Receipt, Slice, Stage, Totals
+from coordinator.model import (
+    Entry,
+    File,
+    Pinned,
+    PlanRef,
+    ProgramWork,
+    Receipt,
+    RunRecord,
+    Slice,
+    Stage,
+    Totals,
+)
 from coordinator.state.files import write_lines
 from coordinator.state.proof import (
     Names,
@@ -16,6 +27,7 @@ from coordinator.state.proof import (
     in_ranges,
     programs_in,
     prove,
+    prove_run,
     quarantine_in,
     results_in,
 )
@@ -227,3 +239,20 @@ def test_refused_and_blank_records_count_as_seen() -> None:
     }
 
     proven(MemoryStore(), maps, [MERGE], totals=totals)
+
+
+def test_a_run_without_a_snapshot_is_not_proven() -> None:
+    plan = PlanRef(draft="d", plan=file("p"), index_offset=0, shards=1)
+    run = RunRecord(
+        job="job",
+        run_id="r1",
+        created=0.0,
+        logical_time=0.0,
+        owner="o",
+        declaration={"keyed": False},
+        inputs=(),
+        plans={"map": plan},
+    )
+
+    with pytest.raises(NotProven, match="Run r1 has no snapshot"):
+        prove_run(MemoryStore(), run)
