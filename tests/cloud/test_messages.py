@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from coordinator.errors import StoreUnavailable
-from coordinator.model import RunRecord
+from coordinator.model import Message, RunRecord
 from coordinator.rules.pacing import LOOK_SECONDS
 from coordinator.state import runs
-from functions import plan, telemetry, wiring, work
+from functions import answers, plan, telemetry, wiring, work
 from tests.cloud.account import Account
 from tests.cloud.conftest import MakeCloud
 from tests.cloud.harness import LambdaContext, key_contains
@@ -185,9 +185,9 @@ def test_an_error_and_its_cause_are_cut_to_what_step_functions_takes(
 ) -> None:
     cloud = make_cloud(write_job())
     state = dispatched(cloud, 1)
-    message = work.Message.decode(order(cloud, state["shards"][0], state).encode(), where="here")
+    message = Message.decode(order(cloud, state["shards"][0], state).encode(), where="here")
 
-    work.answers.failed(message, "E" * 300, "c" * 40_000)
+    answers.failed(message, "E" * 300, "c" * 40_000)
 
     (told,) = cloud.answers()
     assert (len(told["error"]), len(told["cause"])) == (256, 32_768)
@@ -264,7 +264,7 @@ def test_a_container_knows_of_a_run_what_its_message_knows(
 
 
 def _decoded(body: dict[str, Any]) -> Any:
-    return work.Message.decode(json.dumps(body).encode(), where="here")
+    return Message.decode(json.dumps(body).encode(), where="here")
 
 
 # Whose execution is alive -------------------------------------------------------------------------

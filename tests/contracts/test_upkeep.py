@@ -15,6 +15,7 @@ import pytest
 
 from coordinator.cli.commands import app
 from coordinator.errors import FanfoldError, RunMismatch
+from coordinator.ids import new_draft
 from coordinator.keys import RunKeys
 from coordinator.limits import Limits
 from coordinator.machine.local import Hear
@@ -98,7 +99,7 @@ def cleaned(*, days: float, dry: bool = False) -> Callable[[World], object]:
 
 
 def repaired(world: World) -> object:
-    return repair(world.store, KEYS, owner="repair")
+    return repair(world.store, KEYS, owner="repair", draft=new_draft())
 
 
 def break_an_entry(world: World) -> None:

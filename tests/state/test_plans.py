@@ -63,7 +63,7 @@ def test_every_shard_of_a_plan_is_found_by_its_index() -> None:
         found = ShardRef(
             id=str(number), key=ref.plan.key, offset=offset, length=length, digest=digest
         )
-        assert plans.read_shard(store, KEYS, "map", found) == SHARDS[number]
+        assert plans.read_shard(store, found) == SHARDS[number]
     body = store.get(ref.plan.key).body
     assert body[: ref.index_offset] == b"".join(shard.encode() + b"\n" for shard in SHARDS)
     assert (ref.plan.size, ref.plan.sha256) == (len(body), sha256(body))
@@ -97,7 +97,7 @@ def test_a_child_is_described_by_the_entry_that_cut_it_off() -> None:
 
     ref = ShardRef(id="1.1", key="entry", digest=sha256(wanted.encode()))
 
-    assert plans.read_shard(store, KEYS, "map", ref) == wanted
+    assert plans.read_shard(store, ref) == wanted
     assert plans.child_of(CHILDREN.encode(), "1.0") == Shard(id="1.0", slices=(SLICE,))
 
 
@@ -121,7 +121,7 @@ def test_a_plan_that_is_missing_is_named(length: int) -> None:
     ref = ShardRef(id="1.1", key="gone", length=length, digest="d")
 
     with pytest.raises(LedgerBroken, match=r"gone, which describes shard 1\.1, is missing"):
-        plans.read_shard(MemoryStore(), KEYS, "map", ref)
+        plans.read_shard(MemoryStore(), ref)
 
 
 # ------------------------------------------------------------------------------------------------

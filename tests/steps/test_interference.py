@@ -26,7 +26,6 @@ from coordinator.state import catalogue, runs
 from coordinator.state.snapshots import read_snapshot
 from coordinator.steps.plan import plan as plan_map
 from coordinator.steps.plan import redo_quarantined, start
-
 from coordinator.steps.publish import publish
 from coordinator.store.memory import MemoryInputs, MemoryStore
 from coordinator.upkeep.repair import repair

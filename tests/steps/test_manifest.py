@@ -102,7 +102,7 @@ def test_a_run_is_published_at_the_time_at_which_it_was_committed() -> None:
         lambda found: found.model_copy(update={"state": "publishing", "published": 7.0}),
     )
 
-    published = publish(world.store, world.job, run, now=9.0)
+    published = publish(world.store, world.job, run, clock=lambda: 9.0)
 
     assert (published.manifest.published, published.run.published) == (7.0, 7.0)
     assert published.run.state == "published"
@@ -114,9 +114,9 @@ def test_what_was_cancelled_or_drafted_anew_is_not_published() -> None:
     run = complete(world)
     runs.change(world.store, world.keys, lambda found: found.model_copy(update={"sealed": {}}))
     with pytest.raises(Superseded, match="has been drafted anew"):
-        publish(world.store, world.job, run, now=9.0)
+        publish(world.store, world.job, run, clock=lambda: 9.0)
 
     runs.cancel(world.store, world.keys)
     with pytest.raises(RunCancelled):
-        publish(world.store, world.job, run, now=9.0)
+        publish(world.store, world.job, run, clock=lambda: 9.0)
     assert not world.store.exists(world.keys.manifest)

@@ -190,7 +190,7 @@ def test_a_child_is_found_in_the_entry_that_cut_it_off() -> None:
     going = Going().planned()
     first = going.wave()
     keys = runs.keys_of(going.run)
-    shard = plans.read_shard(going.store, keys, "map", first.shards[1])
+    shard = plans.read_shard(going.store, first.shards[1])
     split = Entry(
         shard="1",
         stage="map",
@@ -205,7 +205,7 @@ def test_a_child_is_found_in_the_entry_that_cut_it_off() -> None:
 
     assert [ref.id for ref in refs] == ["0", "1.0", "1.1"]
     for ref in refs[1:]:
-        found = plans.read_shard(going.store, keys, "map", ref)
+        found = plans.read_shard(going.store, ref)
         assert (found.id, found.slices) == (ref.id, shard.slices)
 
 

@@ -127,7 +127,7 @@ def test_what_was_proven_is_what_is_published(
     monkeypatch.setattr(proof, "prove_run", prove)
 
     with pytest.raises(Superseded, match="drafted anew"):
-        publish(world.store, world.job, run, now=1.0)
+        publish(world.store, world.job, run, clock=lambda: 1.0)
     assert [*world.store.list("job/published/")] == []
     assert not world.store.exists(world.keys.latest())
 

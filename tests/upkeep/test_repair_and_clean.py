@@ -190,7 +190,9 @@ def test_a_repair_that_is_refused_for_its_own_first_try_is_done() -> None:
     for stat in world.store.list(""):
         again.create(stat.key, world.store.get(stat.key).body)
 
-    assert [it.shard for it in repair(again, world.keys, owner="repair")] == ["0"]
+    assert [it.shard for it in repair(again, world.keys, owner="repair", draft=new_draft())] == [
+        "0"
+    ]
     run = runs.read(again, world.keys)
     assert (run.owner, run.redrafts) == ("repair", 1)
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
-from unittest import mock
 
 from coordinator.errors import FanfoldError
 from coordinator.keys import RunKeys
 from coordinator.state import runs
-from coordinator.upkeep import repair as repairing
 from coordinator.upkeep.clean import clean
 from coordinator.upkeep.repair import repair
 from coordinator.upkeep.verify import verify
@@ -107,8 +105,7 @@ class People:
         keys, owner = self.keys, f"repair-{self.number}"
 
         def deed() -> None:
-            with mock.patch.object(repairing, "new_draft", self.cloud.new_id):
-                repair(self.cloud.store, keys, owner=owner)
+            repair(self.cloud.store, keys, owner=owner, draft=self.cloud.new_id())
 
         self._do(deed)
 
