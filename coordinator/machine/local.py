@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from coordinator.errors import Fate, NoInput, RunMismatch, error_from
+from coordinator.errors import Fate, NoInput, error_from
 from coordinator.ids import new_draft, new_owner
 from coordinator.job import Job
 from coordinator.keys import RunKeys
@@ -88,8 +88,6 @@ def run(asked: LocalRun, crew: Crew, watch: Watch) -> Published:
     if asked.redo:
         check_redo(runs.find(store, keys))
     record = _claim(asked, keys)
-    if record.state == "published" and asked.redo:
-        raise RunMismatch(f"Run {asked.run_id} is published: what it quarantined stays so.")
     if record.state == "published":
         manifest = read_manifest(store, keys)
         return Published(record, manifest, points_at(store, manifest))

@@ -158,10 +158,10 @@ def check_redo(run: RunRecord | None) -> None:
     Raises:
         RunMismatch: it is.
     """
-    if run is not None and run.state == "publishing":
+    if run is not None and run.state in {"publishing", "published"}:
         raise RunMismatch(
-            f"Run {run.run_id} of job {run.job} is being published: what it quarantined stays so. "
-            "Its run id, without the redo, takes it up."
+            f"Run {run.run_id} of job {run.job} is {run.state}: what it quarantined stays so. Correct "
+            "the input, or the job, and take a new run id."
         )
 
 

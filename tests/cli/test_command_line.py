@@ -99,7 +99,7 @@ def test_only_a_run_that_was_begun_and_is_not_published_can_be_redone(shell: She
 
     assert (fresh.code, published.code, other.code) == (2, 2, 2)
     assert "takes up a run that was begun" in fresh.err
-    assert "Run r1 is published" in published.err
+    assert "Run r1 of job copy is published: what it quarantined stays so" in published.err
 
 
 def files_below(folder: Path) -> dict[str, int]:

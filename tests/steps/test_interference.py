@@ -175,7 +175,7 @@ def test_a_redo_that_comes_too_late_leaves_the_run_to_whoever_publishes_it(
         world.store, KEYS, lambda found: found.model_copy(update={"state": "publishing"})
     )
 
-    with pytest.raises(RunMismatch, match="is being published"):
+    with pytest.raises(RunMismatch, match="is publishing"):
         redo(world)
 
     assert world.record() == before
