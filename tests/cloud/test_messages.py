@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from coordinator.errors import StoreUnavailable
-from coordinator.model import RunRecord
+from coordinator.model import Message, RunRecord
 from coordinator.rules.pacing import LOOK_SECONDS
 from coordinator.state import runs
-from functions import plan, telemetry, wiring, work
+from functions import answers, plan, telemetry, wiring, work
+from functions.reconcile import error_of
 from tests.cloud.account import Account
 from tests.cloud.conftest import MakeCloud
 from tests.cloud.harness import LambdaContext, key_contains
@@ -185,12 +186,35 @@ def test_an_error_and_its_cause_are_cut_to_what_step_functions_takes(
 ) -> None:
     cloud = make_cloud(write_job())
     state = dispatched(cloud, 1)
-    message = work.Message.decode(order(cloud, state["shards"][0], state).encode(), where="here")
+    message = Message.decode(order(cloud, state["shards"][0], state).encode(), where="here")
 
-    work.answers.failed(message, "E" * 300, "c" * 40_000)
+    answers.failed(message, "E" * 300, "c" * 40_000)
 
     (told,) = cloud.answers()
     assert (len(told["error"]), len(told["cause"])) == (256, 32_768)
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "name", "says"),
+    [
+        (
+            "NotProven",
+            '{"errorMessage": "A byte.", "errorType": "NotProven"}',
+            "NotProven",
+            "A byte.",
+        ),
+        ("NotProven", "A byte.", "NotProven", "A byte."),
+        ("NotProven", "[1]", "NotProven", "[1]"),
+        ("Runtime.ExitError", "killed", "FanfoldError", "Runtime.ExitError: killed"),
+        ("KeyError", '{"errorMessage": "x"}', "FanfoldError", "KeyError: x"),
+    ],
+)
+def test_reconcile_knows_an_error_by_what_was_caught_of_it(
+    error: str, cause: str, name: str, says: str
+) -> None:
+    found = error_of({"Error": error, "Cause": cause})
+
+    assert (found.name, str(found)) == (name, says)
 
 
 # What a container remembers -----------------------------------------------------------------------
@@ -264,7 +288,7 @@ def test_a_container_knows_of_a_run_what_its_message_knows(
 
 
 def _decoded(body: dict[str, Any]) -> Any:
-    return work.Message.decode(json.dumps(body).encode(), where="here")
+    return Message.decode(json.dumps(body).encode(), where="here")
 
 
 # Whose execution is alive -------------------------------------------------------------------------
