@@ -116,9 +116,7 @@ MISTAKES = (
         "        yield from self._lines(items)\n"
         "        for edges in self._spilled:\n"
         "            yield from self._spill.pieces((edges[partition], edges[partition + 1]))\n",
-        (
-            "tests/shuffle/test_shuffle.py::test_all_values_of_a_key_come_together_in_the_order_they_were_yielded",
-        ),
+        ("tests/shuffle/test_order.py::test_what_was_spilled_comes_before_what_was_not",),
     ),
     Mistake(
         "a partition holds all that it gathers",
@@ -126,7 +124,7 @@ MISTAKES = (
         "            if table.outweighs(self.buffer_bytes):\n                self._spill()\n",
         "",
         (
-            "tests/shuffle/test_bounds.py::test_a_hot_key_takes_no_more_memory_or_descriptors_however_many_values_it_has",
+            "tests/shuffle/test_order.py::test_older_runs_come_before_newer_ones_though_they_were_merged",
         ),
     ),
     Mistake(
@@ -134,7 +132,9 @@ MISTAKES = (
         GATHER,
         "for level in reversed(levels)",
         "for level in levels",
-        ("tests/shuffle/test_bounds.py::test_values_stay_in_order_through_any_number_of_runs",),
+        (
+            "tests/shuffle/test_order.py::test_older_runs_come_before_newer_ones_though_they_were_merged",
+        ),
     ),
     Mistake(
         "any number of runs is merged at once",
