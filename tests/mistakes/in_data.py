@@ -162,7 +162,7 @@ MISTAKES = (
         "            self.weight += KEY_BYTES * fresh + sum(weights)\n",
         "            self.weight += 0\n",
         (
-            "tests/shuffle/test_bounds.py::test_folding_many_keys_takes_no_more_memory_than_its_limits",
+            "tests/shuffle/test_order.py::test_keys_weigh_what_they_are_though_their_values_weigh_nothing",
         ),
     ),
     Mistake(

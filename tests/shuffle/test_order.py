@@ -1,4 +1,4 @@
-"""Values of a key come out in the order in which they went in, however often they were spilled."""
+"""What is spilled, and that values of a key come out in the order in which they went in all the same."""
 
 from __future__ import annotations
 
@@ -50,3 +50,10 @@ def test_older_runs_come_before_newer_ones_though_they_were_merged() -> None:
         ((_, values),) = ((key, list(found)) for key, found in gather.groups())
 
     assert values == VALUES
+
+
+def test_keys_weigh_what_they_are_though_their_values_weigh_nothing() -> None:
+    with Scatter(1, lambda one, other: one + other, 100_000) as scatter:
+        for number in range(200):
+            scatter.take([(f"{number:0900}", 1)])
+        assert settled(scatter)._spilled
