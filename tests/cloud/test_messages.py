@@ -16,6 +16,7 @@ from coordinator.model import Message, RunRecord
 from coordinator.rules.pacing import LOOK_SECONDS
 from coordinator.state import runs
 from functions import answers, plan, telemetry, wiring, work
+from functions.reconcile import error_of
 from tests.cloud.account import Account
 from tests.cloud.conftest import MakeCloud
 from tests.cloud.harness import LambdaContext, key_contains
@@ -191,6 +192,29 @@ def test_an_error_and_its_cause_are_cut_to_what_step_functions_takes(
 
     (told,) = cloud.answers()
     assert (len(told["error"]), len(told["cause"])) == (256, 32_768)
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "name", "says"),
+    [
+        (
+            "NotProven",
+            '{"errorMessage": "A byte.", "errorType": "NotProven"}',
+            "NotProven",
+            "A byte.",
+        ),
+        ("NotProven", "A byte.", "NotProven", "A byte."),
+        ("NotProven", "[1]", "NotProven", "[1]"),
+        ("Runtime.ExitError", "killed", "FanfoldError", "Runtime.ExitError: killed"),
+        ("KeyError", '{"errorMessage": "x"}', "FanfoldError", "KeyError: x"),
+    ],
+)
+def test_reconcile_knows_an_error_by_what_was_caught_of_it(
+    error: str, cause: str, name: str, says: str
+) -> None:
+    found = error_of({"Error": error, "Cause": cause})
+
+    assert (found.name, str(found)) == (name, says)
 
 
 # What a container remembers -----------------------------------------------------------------------

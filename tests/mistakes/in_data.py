@@ -19,7 +19,9 @@ MISTAKES = (
         RANGES,
         "return max(start - 1, 0)",
         "return start",
-        ("tests/formats/test_ranges.py",),
+        (
+            "tests/formats/test_ranges.py::test_any_cut_of_any_bytes_gives_the_records_of_the_whole_each_once_and_in_order",
+        ),
         shared=True,
     ),
     Mistake(
@@ -41,10 +43,7 @@ MISTAKES = (
         LINEWISE,
         "text = (data[len(BOM) :] if first and data.startswith(BOM) else data).decode(encoding)",
         "text = data.decode(encoding)",
-        (
-            "tests/formats/test_reading.py",
-            "tests/formats/test_encoding.py",
-        ),
+        ("tests/formats/test_reading.py::test_lines_are_the_same_for_any_cut_as_read_in_one_go",),
     ),
     Mistake(
         "a line that can't be decoded takes its block with it",
@@ -79,28 +78,34 @@ MISTAKES = (
         SCATTER,
         "        if self._table.outweighs(self.buffer_bytes):\n            self._empty_table()\n",
         "",
-        ("tests/shuffle/test_bounds.py",),
+        ("tests/shuffle/test_bounds.py::test_what_a_shard_holds_is_spilled_when_it_is_too_much",),
     ),
     Mistake(
         "what waits is counted and not weighed",
         SCATTER,
         "if self._checked > WAITING_PAIRS or weight > WAITING_BYTES:",
         "if self._checked > WAITING_PAIRS:",
-        ("tests/shuffle/test_bounds.py",),
+        (
+            "tests/shuffle/test_bounds.py::test_what_256_records_yield_is_not_held_at_once_when_it_is_wide",
+        ),
     ),
     Mistake(
         "values that wait weigh nothing",
         SCATTER,
         "self._weight += total + PLACE_BYTES * len(checked)",
         "self._weight += PLACE_BYTES * len(checked)",
-        ("tests/shuffle/test_bounds.py",),
+        (
+            "tests/shuffle/test_bounds.py::test_what_256_records_yield_is_not_held_at_once_when_it_is_wide",
+        ),
     ),
     Mistake(
         "keys that wait weigh nothing",
         SCATTER,
         "weight = self._weight + self._key_weight",
         "weight = self._weight",
-        ("tests/shuffle/test_bounds.py",),
+        (
+            "tests/shuffle/test_bounds.py::test_what_256_records_yield_is_not_held_at_once_when_it_is_wide",
+        ),
     ),
     Mistake(
         "what was spilled comes after what was not",
@@ -111,48 +116,60 @@ MISTAKES = (
         "        yield from self._lines(items)\n"
         "        for edges in self._spilled:\n"
         "            yield from self._spill.pieces((edges[partition], edges[partition + 1]))\n",
-        ("tests/shuffle/test_shuffle.py",),
+        ("tests/shuffle/test_order.py::test_what_was_spilled_comes_before_what_was_not",),
     ),
     Mistake(
         "a partition holds all that it gathers",
         GATHER,
         "            if table.outweighs(self.buffer_bytes):\n                self._spill()\n",
         "",
-        ("tests/shuffle/test_bounds.py",),
+        (
+            "tests/shuffle/test_order.py::test_older_runs_come_before_newer_ones_though_they_were_merged",
+        ),
     ),
     Mistake(
         "values come newest run first",
         GATHER,
         "for level in reversed(levels)",
         "for level in levels",
-        ("tests/shuffle/test_bounds.py::test_values_stay_in_order_through_any_number_of_runs",),
+        (
+            "tests/shuffle/test_order.py::test_older_runs_come_before_newer_ones_though_they_were_merged",
+        ),
     ),
     Mistake(
         "any number of runs is merged at once",
         GATHER,
         "return max(2, min(FAN_IN, room // max(self._heaviest, LINE_BYTES)))",
         "return FAN_IN * 1000",
-        ("tests/shuffle/test_bounds.py",),
+        (
+            "tests/shuffle/test_bounds.py::test_large_values_are_merged_a_few_at_a_time",
+            "tests/shuffle/test_bounds.py::test_a_hot_key_takes_no_more_memory_or_descriptors_however_many_values_it_has",
+        ),
     ),
     Mistake(
         "values of a table weigh nothing",
         TABLE,
         "        self.weight += sum(weights)\n        self.heaviest = max(self.heaviest, max(weights, default=0))\n",
         "        self.heaviest = max(self.heaviest, max(weights, default=0))\n",
-        ("tests/shuffle/test_bounds.py",),
+        (
+            "tests/shuffle/test_bounds.py::test_a_hot_key_takes_no_more_memory_or_descriptors_however_many_values_it_has",
+            "tests/shuffle/test_bounds.py::test_integers_that_grow_by_folding_are_weighed",
+        ),
     ),
     Mistake(
         "keys of a table weigh nothing",
         TABLE,
         "            self.weight += KEY_BYTES * fresh + sum(weights)\n",
         "            self.weight += 0\n",
-        ("tests/shuffle/test_bounds.py",),
+        (
+            "tests/shuffle/test_order.py::test_keys_weigh_what_they_are_though_their_values_weigh_nothing",
+        ),
     ),
     Mistake(
         "a fold takes its values the wrong way round",
         TABLE,
         "value = combine(before, value)",
         "value = combine(value, before)",
-        ("tests/shuffle/test_shuffle.py",),
+        ("tests/shuffle/test_shuffle.py::test_values_are_folded_in_the_order_they_were_yielded",),
     ),
 )

@@ -159,7 +159,7 @@ MISTAKES = (
         RECONCILE,
         'message = found.get("errorMessage", cause) if isinstance(found, dict) else cause',
         "message = cause",
-        ("tests/cloud/test_events.py",),
+        ("tests/cloud/test_messages.py::test_reconcile_knows_an_error_by_what_was_caught_of_it",),
     ),
     Mistake(
         "freshness is counted from when the run was published",

@@ -10,7 +10,6 @@ DECIDE = "coordinator/rules/decide.py"
 COSTS = "coordinator/rules/costs.py"
 COVERAGE = "coordinator/rules/coverage.py"
 SHARDING = "coordinator/rules/sharding.py"
-SLICES = "coordinator/rules/slices.py"
 STAGES = "coordinator/rules/stages.py"
 
 MISTAKES = (
@@ -201,13 +200,6 @@ MISTAKES = (
             "tests/rules/test_sharding.py",
             "tests/machine/test_in_memory.py::test_the_number_of_partitions_changes_the_order_only",
         ),
-    ),
-    Mistake(
-        "a slice is cut one byte late",
-        SLICES,
-        "place = piece.start + max(room, 1)",
-        "place = piece.start + max(room, 1) + 1",
-        ("tests/steps/test_split.py",),
     ),
     Mistake(
         "the children of a split get results of their own",
