@@ -19,6 +19,7 @@ from tests.chaos.simulator.tokens import Token
 
 Json = dict[str, Any]
 MOMENT_SECONDS = 0.2
+KEPT_SECONDS = 30 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +102,17 @@ class Watch:
         self._created.pop(write.key, None)
         run_id = steps[1] if len(steps) > 1 else ""
         named = {line["key"] for line in self._results_of(run_id)}
-        kept = steps[0] not in {"runs", "results"} or steps[2:] == ["run.json"]
+        run = self._runs[run_id]
+        published = run.get("state") == "published"
+        expired = not published and self.cloud.world.now - run["created"] > KEPT_SECONDS
+        record = steps[2:] == ["run.json"]
+        kept = steps[0] not in {"runs", "results"} or (record and not expired)
         if write.actor != "person" or kept or write.key in named:
             self._blame(f"{write.key} was deleted by {write.actor}")
-        if self._runs[run_id].get("state") == "published":
+        if published:
             self._cleaned.add(run_id)
+        if record:
+            del self._runs[run_id]
 
     def _results_of(self, run_id: str) -> list[Json]:
         """The results that the manifest of a run names, if it has one."""
