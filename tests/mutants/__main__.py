@@ -110,6 +110,7 @@ class Trying:
         """Try what shows in a call; leave the rest, with the tests that it needs, in a file."""
         items = {item.nodeid: item for item in session.items}
         reached = _reached(session, self.room)
+        own = f"tests/{self.room.name}/"
         late: dict[str, dict[str, dict[str, float]]] = {}
         for path in self.room.modules():
             where = str(path.relative_to(ROOT))
@@ -120,6 +121,8 @@ class Trying:
                     continue
                 head = set(range(mutant.first, mutant.last + 1))
                 near = [t for t in reached if (head & lines[t] if mutant.called else lines[t])]
+                if not mutant.called:  # each of these imports all that its tests need
+                    near = [test for test in near if test.startswith(own)] or near
                 usual = _affordable(
                     {t: reached[t][0] for t in near},
                     f"tests/{self.room.name}/",
@@ -200,7 +203,7 @@ def try_late(room: Room) -> None:
             if mutant.name in wanted:
                 work = partial(_in_cold, wanted[mutant.name], path, tree)
                 room.judge(path, mutant, forked(work) if wanted[mutant.name] else "")
-        room.save()
+                room.save()
 
 
 def tell(room: Room) -> int:

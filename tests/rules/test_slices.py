@@ -99,6 +99,10 @@ OTHER = in_bytes(20, 30).model_copy(update={"key": "other"})
         ([], []),
         ([in_bytes(0, 10), in_bytes(10, 30), in_bytes(30, 31)], [in_bytes(0, 31)]),
         ([in_bytes(0, 10), in_bytes(11, 20)], [in_bytes(0, 10), in_bytes(11, 20)]),
+        (
+            [in_bytes(0, 10), in_bytes(20, 30), in_bytes(30, 40)],
+            [in_bytes(0, 10), in_bytes(20, 40)],
+        ),
         ([in_bytes(10, 20), in_bytes(0, 10)], [in_bytes(10, 20), in_bytes(0, 10)]),
         ([in_bytes(0, 20), OTHER], [in_bytes(0, 20), OTHER]),
         ([records(0, 4), records(4, 9)], [records(0, 9)]),
