@@ -157,7 +157,7 @@ def _begin(
         if "map" not in found.plans:
             return _count_planning(found, failure)
         if current_stage(found) is None and failure is not None:
-            found = _count_publishing(found)
+            found = _count_publishing(found, failure)
         return found.model_copy(update={"wave": found.wave + 1})
 
     return runs.change_own(store, run, edit, states=(*TAKING_WAVES, "cancelled"))
@@ -192,7 +192,7 @@ def _count_planning(found: RunRecord, failure: FanfoldError | None) -> RunRecord
     return found.model_copy(update={"progress": seen})
 
 
-def _count_publishing(found: RunRecord) -> RunRecord:
+def _count_publishing(found: RunRecord, failure: FanfoldError) -> RunRecord:
     """Let Publish be tried again a few times, not for ever.
 
     Raises:
@@ -202,7 +202,7 @@ def _count_publishing(found: RunRecord) -> RunRecord:
     if stalled >= STALLED_WAVES:
         raise RunStalled(
             f"Run {found.run_id} is complete, but publishing it failed {stalled} times. "
-            "Its log says why; take the run up again."
+            f"The last time: {failure} Mend that, and take the run up again."
         )
     seen = found.progress.model_copy(update={"stalled": stalled})
     return found.model_copy(update={"progress": seen})

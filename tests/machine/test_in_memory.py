@@ -21,6 +21,7 @@ from pydantic import BaseModel
 from coordinator.errors import (
     FanfoldError,
     InputChanged,
+    InputUnreadable,
     JobInvalid,
     NoInput,
     RetryableError,
@@ -420,6 +421,29 @@ def test_a_run_that_tolerated_too_little_goes_on_when_more_is_tolerated() -> Non
 
     assert published.manifest.quarantined == 1
     assert mapped[seen:] == ["8", "9"]  # of the shard that refused too much, nothing was kept
+
+
+@pytest.mark.parametrize(
+    ("error", "says", "begun"),
+    [
+        (InputUnreadable("The rates can't be read."), "The rates can't be read", ["0"]),
+        (ValueError("odd"), "3 records were quarantined", ["0", "1", "2"]),
+    ],
+)
+def test_of_a_wave_that_can_not_help_no_more_is_begun(
+    error: Exception, says: str, begun: list[str]
+) -> None:
+    mapped: list[str] = []
+
+    def give_up(line: str) -> list[str]:
+        mapped.append(line)
+        raise error
+
+    world = World(a_job(Lines(), give_up, limits=Limits(tolerated=2)), dict(NUMBERS), shard_bytes=2)
+
+    with pytest.raises(FanfoldError, match=says):
+        world.run()
+    assert mapped == begun
 
 
 def test_a_broken_archive_counts_as_one_record() -> None:

@@ -7,6 +7,7 @@ from tests.mistakes.making import Mistake
 CREW = "coordinator/machine/crew.py"
 WORKER = "coordinator/machine/worker.py"
 QUEUE = "coordinator/machine/queue.py"
+LOCAL = "coordinator/machine/local.py"
 
 MISTAKES = (
     Mistake(
@@ -104,5 +105,19 @@ MISTAKES = (
         "while self._delayed and self._delayed[0][0] <= now:",
         "while self._delayed:",
         ("tests/machine/test_queue.py",),
+    ),
+    Mistake(
+        "a wave goes on after an error that is fatal to the run",
+        LOCAL,
+        "if isinstance(verdict, Failed) and verdict.note.fate is Fate.RUN:",
+        "if isinstance(verdict, Failed) and verdict.note.fate is Fate.SHARD:",
+        ("tests/machine/test_in_memory.py::test_of_a_wave_that_can_not_help_no_more_is_begun",),
+    ),
+    Mistake(
+        "a wave goes on though more is quarantined than is tolerated",
+        LOCAL,
+        "            self.quarantined += verdict.answer.quarantined\n",
+        "",
+        ("tests/machine/test_in_memory.py::test_of_a_wave_that_can_not_help_no_more_is_begun",),
     ),
 )
