@@ -102,7 +102,7 @@ def run(
     ],
     output: Output = OUTPUT,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Worker processes; one per core by default.")
+        int | None, typer.Option(min=1, max=1000, help="Worker processes; one per core by default.")
     ] = None,
     shard_bytes: Annotated[
         str | None,

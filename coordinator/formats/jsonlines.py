@@ -14,7 +14,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 from pydantic.dataclasses import dataclass
-from pydantic_core import from_json
+from pydantic_core import from_json, to_jsonable_python
 
 from coordinator.errors import Unencodable
 from coordinator.formats.base import STRICT, Batch, Encode, Sink, too_long
@@ -84,7 +84,7 @@ class JsonReader(LinewiseReader):
                 append(parse(line))
                 index.append(unit)
             except ValueError as error:
-                if not line.strip():
+                if not line.strip(b" \t\r"):
                     batch.blank.append(unit)
                 else:
                     batch.refused.append((unit, self.refusals.reason(error)))
@@ -99,8 +99,8 @@ def _plain_json(line: bytes) -> Any:
 def _plain(value: object) -> object:
     """What JSON has no type for, as what it has."""
     if isinstance(value, BaseModel):
-        if _is_doubtful((value,)):
-            _refuse_sets(value)
+        if not is_plain(type(value)) or _is_doubtful((value,)):
+            _refuse_bent(value)
         return value.model_dump(mode="json")
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
@@ -176,15 +176,28 @@ def _refuse_keys_made_equal(value: object) -> None:
     the value has been encoded."""
     waiting = [value]
     for found in waiting:
-        if isinstance(found, dict):
-            if not _TEXT.issuperset(map(type, found)):
-                names = [each if isinstance(each, str) else _COMPACT(each) for each in found]
-                if len(set(names)) != len(names):
-                    raise Unencodable("A dict has two keys that are one in JSON, as 1 and '1'.")
+        if dataclasses.is_dataclass(found) and not isinstance(found, type):
+            waiting += [getattr(found, item.name) for item in dataclasses.fields(found)]
+        elif isinstance(found, Enum):
+            waiting.append(found.value)
+        elif isinstance(found, dict):
+            _refuse_equal_names(found, _COMPACT)
             if not _FLAT.issuperset(map(type, found.values())):
                 waiting += found.values()
         elif isinstance(found, (list, tuple)) and not _FLAT.issuperset(map(type, found)):
             waiting += found
+
+
+def _refuse_equal_names(found: dict[Any, Any], name: Callable[[Any], str]) -> None:
+    """Refuse a dict of which two keys have one name in JSON."""
+    if _TEXT.issuperset(map(type, found)):
+        return
+    if len({each if isinstance(each, str) else name(each) for each in found}) != len(found):
+        raise Unencodable("A dict has two keys that are one in JSON, as 1 and '1'.")
+
+
+def _name_by_pydantic(key: Any) -> str:
+    return str(next(iter(to_jsonable_python({key: 0}))))
 
 
 def _refuse_depth(body: bytes) -> None:
@@ -221,9 +234,8 @@ def encode_model(record: BaseModel) -> bytes:
         body = record.__pydantic_serializer__.to_json(record)
         if is_plain(kind) and b"null" not in body and len(body) <= DIGITS:
             return body
-        bent = b"[" in body or b"null" in body or len(body) > DIGITS
-        if bent and _is_doubtful((record,)):
-            _refuse_sets(record)
+        if not is_plain(kind) or _is_doubtful((record,)):
+            _refuse_bent(record)
             if "ser_json_inf_nan" not in kind.model_config:
                 encode_json(record.model_dump(mode="json"))
         if kind.model_config.get("ser_json_inf_nan") == "constants":
@@ -238,17 +250,24 @@ def encode_model(record: BaseModel) -> bytes:
     return body
 
 
-def _refuse_sets(record: BaseModel) -> None:
-    """Refuse a model that holds a set, unless a serializer of its own puts that in order."""
+def _refuse_bent(record: BaseModel) -> None:
+    """Refuse a model that holds what pydantic would bend to fit, unless a serializer of its own
+    does: a set, NaN, keys that are one in JSON."""
+    finite = "ser_json_inf_nan" not in record.model_config
     waiting: list[object] = [record.model_dump()]
     for value in waiting:
         if isinstance(value, (set, frozenset)):
             raise Unencodable(
                 f"A {type(value).__name__} has no order to be written in; yield a sorted list."
             )
+        if finite and isinstance(value, float) and not isfinite(value):
+            raise Unencodable(f"{value} can't be written as JSON.")
         if isinstance(value, (list, tuple)):
             waiting += value
+        elif isinstance(value, Enum):
+            waiting.append(value.value)
         elif isinstance(value, dict):
+            _refuse_equal_names(value, _name_by_pydantic)
             waiting += value.values()
 
 

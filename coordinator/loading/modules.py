@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib.machinery
 import importlib.util
+import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -96,6 +99,39 @@ class _Source(importlib.machinery.SourceFileLoader):
         return self.source_to_code(self._bytes, self.path)
 
 
+class _Uncached(importlib.machinery.SourceFileLoader):
+    """Loads a module from its source, whatever is cached beside it: a cache is told from another by
+    time and size alone, and an edit may leave both."""
+
+    def path_stats(self, path: str) -> Mapping[str, Any]:
+        raise OSError(f"The cache of {path} is not looked at.")
+
+
+def _load_from_source(folder: str) -> None:
+    """Have all modules in a folder, and below it, loaded from their sources from now on."""
+
+    def finder(path: str) -> importlib.machinery.FileFinder:
+        if path != folder and not path.startswith(f"{folder}{os.sep}"):
+            raise ImportError(f"{path} is not in {folder}.")
+        return importlib.machinery.FileFinder(
+            path,
+            (importlib.machinery.ExtensionFileLoader, importlib.machinery.EXTENSION_SUFFIXES),
+            (_Uncached, importlib.machinery.SOURCE_SUFFIXES),
+            (importlib.machinery.SourcelessFileLoader, importlib.machinery.BYTECODE_SUFFIXES),
+        )
+
+    if folder in _from_source:
+        return
+    _from_source.add(folder)
+    sys.path_hooks.insert(0, finder)
+    for path in list(sys.path_importer_cache):
+        if path == folder or path.startswith(f"{folder}{os.sep}"):
+            del sys.path_importer_cache[path]
+
+
+_from_source: set[str] = set()
+
+
 def _job_in(path: Path, source: bytes) -> Job:
     """Import a module from its file, and find its one job."""
     name = f"fanfold_job_{path.stem}"
@@ -106,14 +142,17 @@ def _job_in(path: Path, source: bytes) -> Job:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     beside = str(path.parent)
-    sys.path.insert(0, beside)
+    _load_from_source(beside)
+    sys.path.append(beside)
     try:
         spec.loader.exec_module(module)
     except FanfoldError as error:
         raise JobInvalid(f"{path}{_line_of(error, path)}: {error}") from error
     except ValidationError as error:
         raise JobInvalid(f"{path}{_line_of(error, path)}: {_first_problem(error)}") from error
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         text = str(error).strip().splitlines()
         reason = f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
         raise JobInvalid(f"{path}{_line_of(error, path)} can't be imported: {reason}.") from error

@@ -11,8 +11,10 @@ from __future__ import annotations
 import ast
 import hashlib
 import os
+import site
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib.machinery import all_suffixes
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from re import match
@@ -28,47 +30,106 @@ Stamp = tuple[int, int, int, int] | None
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A job's code as it was loaded: its version, and the files that it was read from."""
+    """A job's code as it was loaded: its version, the files that it was read from, and how these
+    were found."""
 
     version: str
     files: tuple[tuple[str, Stamp], ...] = ()
+    search: Search | None = None
 
     def check(self) -> None:
-        """Hold the files against what was loaded.
+        """Hold the files against what was loaded, and what there is now against what there was.
 
         Raises:
-            CodeChanged: one is not as it was.
+            CodeChanged: something is not as it was.
         """
         for path, stamp in self.files:
             if _stamp(path) != stamp:
-                raise CodeChanged(
-                    f"{path} was changed while the job was running. Taking the run up again goes on "
-                    "with the new code; what is done stays, and the manifest says which shards came "
-                    "from which."
-                )
+                raise _changed(path)
+        if self.search is not None:
+            self.search.check()
+
+
+def _changed(what: str) -> CodeChanged:
+    return CodeChanged(
+        f"{what} was changed while the job was running. Taking the run up again goes on with the new "
+        "code; what is done stays, and the manifest says which shards came from which."
+    )
+
+
+@dataclass(slots=True)
+class Search:
+    """How the files of a program are found. Nothing is looked for again while the folders that it
+    was found in, and those of installed packages, are as they were."""
+
+    module: Path
+    data: tuple[str, ...]
+    requirements: tuple[str, ...]
+    sources: frozenset[Path] = field(init=False)
+    installed: tuple[str, ...] = field(init=False)
+    _folders: dict[str, Stamp] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sources, self.installed = self._found()
+        self._folders = self._stamps()
+        if (self.sources, self.installed) != self._found():
+            raise JobInvalid(f"{self.module} was changed while it was being loaded. Try again.")
+
+    def check(self) -> None:
+        """Look again where a folder has changed.
+
+        Raises:
+            CodeChanged: there are other files, or requirements in other versions.
+        """
+        folders = self._stamps()
+        if folders == self._folders:
+            return
+        try:
+            sources, installed = self._found()
+        except JobInvalid as error:
+            raise _changed(str(self.module.parent)) from error
+        for path in sorted(sources ^ self.sources):
+            raise _changed(str(path))
+        if installed != self.installed:
+            raise _changed("An installed requirement")
+        self._folders = folders
+
+    def _found(self) -> tuple[frozenset[Path], tuple[str, ...]]:
+        folder = self.module.parent
+        sources = {self.module, *_imported_from(self.module, folder)}
+        sources.update(_data_files(folder, self.data))
+        return frozenset(sources), tuple(map(_installed, self.requirements))
+
+    def _stamps(self) -> dict[str, Stamp]:
+        beside = self.module.parent
+        folders = {beside}
+        for path in self.sources:
+            folders.update(each for each in path.parents if each.is_relative_to(beside))
+        packages = site.getsitepackages() if self.requirements else []
+        return {str(path): _stamp(str(path)) for path in (*folders, *packages)}
 
 
 def program_of(module: Path, data: Iterable[str] = (), requirements: Iterable[str] = ()) -> Program:
     """The program of the job that a module declares.
 
     Raises:
-        JobInvalid: a file that the job names as data can't be read.
+        JobInvalid: a file of it can't be read, or one that it names as data is not there.
     """
     folder = module.parent
-    sources = {module, *_imported_from(module, folder), *_data_files(folder, data)}
-    stamps = {path: _stamp(str(path)) for path in sources}
+    search = Search(module, tuple(data), tuple(sorted(requirements)))
+    stamps = {path: _stamp(str(path)) for path in search.sources}
     digest = hashlib.sha256()
-    for path in sorted(sources):
+    for path in sorted(search.sources):
         try:
             body = path.read_bytes()
         except OSError as error:
             raise JobInvalid(f"{path} can't be read: {error.strerror}.") from error
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{len(body)}\0".encode())
+        digest.update(os.fsencode(path.relative_to(folder).as_posix()) + b"\0%d\0" % len(body))
         digest.update(body)
-    for requirement in sorted(requirements):
-        digest.update(f"{requirement}\0{_installed(requirement)}\0".encode())
-    files = tuple((str(path), stamps[path]) for path in sorted(sources))
-    return Program(f"{__version__}+{digest.hexdigest()[:_VERSION_DIGITS]}", files)
+    for requirement, installed in zip(search.requirements, search.installed, strict=True):
+        digest.update(f"{requirement}\0{installed}\0".encode())
+    files = tuple((str(path), stamps[path]) for path in sorted(search.sources))
+    return Program(f"{__version__}+{digest.hexdigest()[:_VERSION_DIGITS]}", files, search)
 
 
 def _imported_from(module: Path, folder: Path) -> set[Path]:
@@ -90,7 +151,7 @@ def _names_imported(path: Path) -> Iterator[str]:
     """The top-level names of the modules that a file imports anywhere."""
     try:
         tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, OSError, RecursionError, MemoryError):
         return  # importing it says more
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -101,28 +162,49 @@ def _names_imported(path: Path) -> Iterator[str]:
 
 def _files_of(name: str, folder: Path) -> Iterator[Path]:
     """The files of a module or package beside the job, if it is one."""
-    if (folder / f"{name}.py").is_file():
-        yield folder / f"{name}.py"
-    package = folder / name
-    if package.is_dir():
-        yield from _files_below(package)
+    for suffix in all_suffixes():
+        if (folder / f"{name}{suffix}").is_file():
+            yield folder / f"{name}{suffix}"
+    if (folder / name).is_dir():
+        yield from _files_below(folder / name)
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    for root, folders, names in os.walk(folder):
-        folders[:] = sorted(set(folders) - _LEFT_OUT)
-        yield from (Path(root, name) for name in names)
+    """All regular files below a folder, behind links too."""
+    for within in (folder, *_folders_below(folder)):
+        yield from (path for path in sorted(within.iterdir()) if path.is_file())
+
+
+def _folders_below(folder: Path) -> Iterator[Path]:
+    """All folders below a folder, each once though links may lead in circles."""
+    seen = {os.path.realpath(folder)}
+    for root, folders, _ in os.walk(folder, followlinks=True):
+        inner = []
+        for name in sorted(set(folders) - _LEFT_OUT):
+            real = os.path.realpath(os.path.join(root, name))  # noqa: PTH118
+            if real not in seen:
+                seen.add(real)
+                inner.append(name)
+                yield Path(root, name)
+        folders[:] = inner
 
 
 def _data_files(folder: Path, data: Iterable[str]) -> Iterator[Path]:
+    """The files that a job names as data: by their paths, by those of folders, or by globs."""
     for name in data:
-        path = folder / name
-        if path.is_dir():
-            yield from _files_below(path)
-        elif path.is_file() and path.resolve().is_relative_to(folder.resolve()):
-            yield path
-        else:
+        below = not Path(name).is_absolute() and ".." not in Path(name).parts
+        named = [folder / name]
+        if below and not named[0].exists() and any(sign in name for sign in "*?["):
+            named = sorted(folder.glob(name))
+        files = [
+            file
+            for path in named
+            for file in (_files_below(path) if path.is_dir() else [path])
+            if file.is_file()
+        ]
+        if not files or not below:
             raise JobInvalid(f"The job names {name} as data, but {folder} holds no such file.")
+        yield from files
 
 
 def _installed(requirement: str) -> str:

@@ -201,6 +201,8 @@ def _affordable(due: Sequence[str], facts: Facts) -> Sequence[str]:
     if budget is None or facts.shard_dollars <= 0:
         return due
     remaining = budget - facts.spent_dollars
+    if remaining >= facts.shard_dollars * len(due):
+        return due
     count = int(remaining / facts.shard_dollars)
     if count < 1:
         raise BudgetExceeded(

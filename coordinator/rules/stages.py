@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
+from coordinator.errors import LedgerBroken
 from coordinator.job import Job
 from coordinator.keys import result_of_all, result_of_root
 from coordinator.model import Part, Shard, Stage, root_id
@@ -19,8 +20,16 @@ def stages(keyed: bool) -> tuple[Stage, ...]:
 
 
 def stages_of(declaration: Mapping[str, Any]) -> tuple[Stage, ...]:
-    """The stages of a run, by the declaration that it is pinned to."""
-    return stages(bool(declaration["keyed"]))
+    """The stages of a run, by the declaration that it is pinned to.
+
+    Raises:
+        LedgerBroken: that is none.
+    """
+    if not isinstance(declaration.get("keyed"), bool):
+        raise LedgerBroken(
+            "The declaration that the run is pinned to does not say whether it is keyed."
+        )
+    return stages(declaration["keyed"])
 
 
 def stage_after(stage: Stage, *, keyed: bool) -> Stage | None:

@@ -137,7 +137,7 @@ def _decimal(value: Decimal) -> Key:
     if not value:
         return (_DECIMAL, "0")
     if value.is_infinite():
-        return (_DECIMAL, str(value))
+        return (_DECIMAL, _told(value))
     sign, digits, exponent = value.as_tuple()
     text = "".join(map(str, digits))
     stripped = text.rstrip("0")
@@ -145,7 +145,12 @@ def _decimal(value: Decimal) -> Key:
     if 0 < exponent <= WRITTEN_OUT - len(stripped):
         stripped += "0" * exponent
         exponent = 0
-    return (_DECIMAL, str(Decimal(f"{'-' * sign}{stripped}E{exponent}")))
+    return (_DECIMAL, _told(Decimal(f"{'-' * sign}{stripped}E{exponent}")))
+
+
+def _told(value: Decimal) -> str:
+    """A Decimal as text, whatever the job's context says of capitals."""
+    return str(value).replace("e", "E")
 
 
 def _datetime(value: datetime) -> Key:

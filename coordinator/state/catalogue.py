@@ -71,9 +71,18 @@ def points_at(store: Store, manifest: Manifest) -> bool:
     return pointer is not None and pointer.run_id == manifest.run_id
 
 
+def holds(store: Store, pointer: Pointer) -> bool:
+    """Whether a pointer says what the manifest of its run does."""
+    keys = RunKeys(pointer.job, pointer.run_id)
+    try:
+        return pointer_to(keys, read_manifest(store, keys)) == pointer
+    except (KeyMissing, LedgerBroken):
+        return False
+
+
 def move_pointer(store: Store, keys: RunKeys, manifest: Manifest) -> bool:
     """Move the pointer forward, never back; False where a newer run's stands. A pointer that can't
-    be read is written anew, to the newest run that is published.
+    be read, or that no manifest bears out, is written anew, to the newest run that is published.
 
     Raises:
         Changed: others were faster every time.
@@ -92,7 +101,9 @@ def move_pointer(store: Store, keys: RunKeys, manifest: Manifest) -> bool:
                 if standing == own:
                     return True
                 if order_of(standing) > order_of(own):
-                    return False
+                    if holds(store, standing):
+                        return False
+                    wanted = max(_published(store, manifest, own), key=order_of)
         try:
             if got is None:
                 store.create(key, wanted.encode())

@@ -21,6 +21,7 @@ from coordinator.errors import (
     AttemptFailed,
     FanfoldError,
     Fate,
+    MapFailed,
     ToleranceExceeded,
     message_of,
     reason_of,
@@ -50,6 +51,7 @@ from coordinator.steps.split import walk
 from coordinator.steps.workplace import UNHURRIED, Done, Guard, RunPlace, Workplace
 
 ATTEMPT_HOURS = 12
+SPLITS_MOST = 12  # of one shard, each time of its last child, while it gets on
 
 
 # ------------------------------------------------------------------------------------------------
@@ -205,6 +207,7 @@ def perform(
         done = _dissect(place, shard, attempt) if begin() else None
         if done is None:
             done = _execute(place, message.stage, shard, attempt, guard)
+            check_split(shard, done)
         seconds = max(place.clock() - began, 0.0)  # a clock that was set back
         if seconds > ATTEMPT_HOURS * 3600:
             raise AttemptFailed(
@@ -214,6 +217,23 @@ def perform(
         place.program.check()
         standing = ledger.commit(place.store, keys, _entry(message.shard, stage, done, seconds))
     return answer_of(standing)
+
+
+def check_split(shard: Shard, done: Done) -> None:
+    """Refuse to split a shard on and on, a record at a time: one whose object can't be cut is read
+    from its start by every child, until reading what comes before takes all the time there is.
+
+    Raises:
+        MapFailed: it would be.
+    """
+    depth = shard.id.count(".")
+    if done.children and depth >= SPLITS_MOST and done.receipt.records_in <= depth:
+        raise MapFailed(
+            f"Shard {shard.id} was split {depth} times and comes no further than "
+            f"{done.receipt.records_in} records at a time: {shard.slices[0].key} takes longer to read "
+            "up to there than a worker has. Raise `timeout_seconds`, or let it be cut: not compressed, "
+            "and a Csv with multiline=False."
+        )
 
 
 def check_refusals(done: Done, limits: Limits) -> None:

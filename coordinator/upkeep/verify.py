@@ -165,6 +165,8 @@ def _pointer(store: Store, keys: RunKeys, manifest: Manifest) -> Iterator[Findin
         yield Finding(where, "the pointer is missing")
     elif standing != own and catalogue.order_of(standing) <= catalogue.order_of(own):
         yield Finding(where, f"it points at run {standing.run_id}, not at this newer one")
+    elif standing != own and not catalogue.holds(store, standing):
+        yield Finding(where, f"it is not what the manifest of run {standing.run_id} says, if any")
 
 
 # ------------------------------------------------------------------------------------------------
@@ -204,7 +206,9 @@ def _stage(store: Store, run: RunRecord, stage: Stage, manifest: Manifest) -> It
     keys = runs.keys_of(run)
     plan = run.plans[stage]
     try:
-        yield from _file(store, plan.plan)
+        for file in (plan.plan, plan.snapshot, run.sealed.get(stage), plan.inherits):
+            if file is not None:
+                yield from _file(store, file)
         with Ledger(store, keys, stage, inherits=plan.inherits) as found:
             named = set()
             for entry in proof.read_entries(store, manifest.ledgers[stage]):
@@ -216,6 +220,8 @@ def _stage(store: Store, run: RunRecord, stage: Stage, manifest: Manifest) -> It
                     yield Finding(where, "the entry is not the one that was published")
                 for part in entry.receipt.parts:
                     yield from _file(store, part.plain())
+                if entry.receipt.quarantine is not None:
+                    yield from _file(store, entry.receipt.quarantine)
             for shard in found.outcomes.keys() - named:
                 yield Finding(store.url(keys.entry(stage, shard)), "the entry was not published")
         if stage == "reduce" and plan.snapshot is not None:

@@ -380,9 +380,7 @@ MISTAKES = (
         FILES,
         "if (length, crc) != tuple(part.segments[partition]):",
         "if length != part.segments[partition][0]:",
-        (
-            "tests/state/test_files.py::test_a_segment_that_was_changed_is_named_and_the_others_are_not",
-        ),
+        ("tests/state/test_files.py::test_a_segment_that_is_not_what_its_entry_says_is_named",),
     ),
     Mistake(
         "records that are lost on their way to merge are not noticed",

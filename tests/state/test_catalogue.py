@@ -89,7 +89,7 @@ def test_the_pointer_stands_on_the_run_that_it_names_and_on_no_other() -> None:
 
 
 def test_a_run_whose_pointer_stands_is_told_so_again() -> None:
-    store = MemoryStore()
+    store = published(MemoryStore(), a_manifest("r0"), a_manifest("r1"))
 
     assert move_pointer(store, JOB.run("r1"), a_manifest("r1"))
     assert move_pointer(store, JOB.run("r1"), a_manifest("r1"))

@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -63,6 +64,8 @@ PROVEN_FILES = [
     "reduce.plan.jsonl",
     "merge.plan.jsonl",
     "reduce.snapshot.jsonl",
+    "plans/.*map.snapshot.jsonl.gz",
+    "plans/.*map.ledger.jsonl",
     "published/r1/snapshot.jsonl.gz",
     "published/r1/results.jsonl",
     "published/r1/quarantine.jsonl",
@@ -222,6 +225,27 @@ def test_a_pointer_that_is_gone_or_torn_is_found(body: bytes | None) -> None:
         world.overwrite(world.keys.latest(), body)
 
     assert_named(world, "job/latest.json")
+
+
+@pytest.mark.parametrize("field", [{"run_id": "zne"}, {"logical_time": 9e9}])
+def test_a_pointer_at_a_newer_run_that_there_is_not_is_found_and_mended_by_the_next(
+    field: dict[str, Any],
+) -> None:
+    world = published()
+    key = world.keys.latest()
+    world.overwrite(key, json.dumps({**json.loads(world.body(key)), **field}).encode())
+
+    assert any("what the manifest of run" in finding.problem for finding in world.findings())
+    world.run_id, world.logical_time = "r2", 5e9
+    assert world.run().pointer_moved
+
+
+def test_a_declaration_that_is_none_is_a_finding() -> None:
+    world = published()
+    key = world.keys.manifest
+    world.overwrite(key, world.body(key).replace(b'"keyed"', b'"keyes"'))
+
+    assert any("does not say whether it is keyed" in it.problem for it in world.findings())
 
 
 def test_a_result_that_no_manifest_names_is_found() -> None:

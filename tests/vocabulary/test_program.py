@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import py_compile
+import sys
 from pathlib import Path
 
 import pytest
@@ -119,7 +121,73 @@ def test_the_module_that_is_run_is_the_one_that_was_read(folder: Path) -> None:
     assert load_job(str(path)).job.name == "b"
 
 
-@pytest.mark.parametrize("name", ["missing.json", "../outside.json"])
+def test_a_helper_is_run_as_it_is_and_not_as_a_cache_beside_it_has_it(folder: Path) -> None:
+    path, helper = folder / "mine.py", folder / "shown.py"
+    path.write_text(JOB.replace("import helper", "import shown").replace('"a"', "shown.NAME"))
+    helper.write_text('NAME = "old"\n')
+    py_compile.compile(str(helper))
+    times = helper.stat()
+    helper.write_text('NAME = "new"\n')
+    os.utime(helper, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+    assert load_job(str(path)).job.name == "new"
+    del sys.modules["shown"]
+
+
+def appears(folder: Path, name: str) -> None:
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text("W = 1\n")
+
+
+@pytest.mark.parametrize(
+    "name", ["helper/__init__.py", "package/more.py", "tables/two.csv", "package/deep/x.py"]
+)
+def test_a_file_that_appears_under_a_running_job_is_noticed(folder: Path, name: str) -> None:
+    program = load_job(str(folder / "mine.py")).program
+    appears(folder, "unrelated2.py")
+    program.check()
+    appears(folder, name)
+
+    with pytest.raises(CodeChanged, match="was changed while the job was running"):
+        program.check()
+
+
+def test_a_helper_that_was_missing_and_appears_is_noticed(folder: Path) -> None:
+    path = folder / "mine.py"
+    path.write_text(f"try:\n    import absent\nexcept ImportError:\n    pass\n{JOB}")
+    program = load_job(str(path)).program
+    appears(folder, "absent.py")
+
+    with pytest.raises(CodeChanged, match=r"absent\.py"):
+        program.check()
+
+
+def test_what_lies_behind_links_and_what_has_no_source_is_part_of_it(folder: Path) -> None:
+    elsewhere = folder.parent / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "three.csv").write_text("3")
+    (folder / "tables" / "linked").symlink_to(elsewhere)
+    (folder / "tables" / "circle").symlink_to(folder / "tables")
+    (folder / "helper.py").unlink()
+    py_compile.compile(str(folder / "second.py"), str(folder / "helper.pyc"))
+    sys.modules.pop("helper", None)
+
+    files = {Path(path).name for path, _ in program_of(folder / "mine.py", ("tables",)).files}
+
+    assert {"three.csv", "helper.pyc"} <= files
+
+
+def test_data_may_be_globs_and_what_is_no_file_is_passed_over(folder: Path) -> None:
+    os.mkfifo(folder / "tables" / "pipe.csv")
+    (folder / "tables" / "gone.csv").symlink_to("nowhere")
+
+    files = [Path(path).name for path, _ in program_of(folder / "mine.py", ("tables/*.csv",)).files]
+
+    assert "one.csv" in files
+    assert not {"pipe.csv", "gone.csv"} & set(files)
+
+
+@pytest.mark.parametrize("name", ["missing.json", "../outside.json", "tables/*.none"])
 def test_data_that_is_not_there_or_lies_outside_is_refused(folder: Path, name: str) -> None:
     (folder.parent / "outside.json").write_text("{}")
     path = folder / "mine.py"

@@ -334,7 +334,20 @@ def _pin(path: str, status: os.stat_result) -> Pinned:
         raise InputInvalid(
             f"The input {path!r} is no regular file (a FIFO, socket or device). Leave it out."
         )
+    if not status.st_size and _gives_a_byte(path):
+        raise InputInvalid(
+            f"The input {path!r} has no size, and can be read all the same (as files of /proc can). "
+            "Copy it, and give the copy."
+        )
     return Pinned(key=path, size=status.st_size, etag=_etag(status))
+
+
+def _gives_a_byte(path: str) -> bool:
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123  names of any bytes
+            return bool(file.read(1))
+    except OSError:
+        return False  # opening it says more
 
 
 def _changed(pinned: Pinned) -> InputChanged:
