@@ -51,7 +51,9 @@ from coordinator.steps.split import walk
 from coordinator.steps.workplace import UNHURRIED, Done, Guard, RunPlace, Workplace
 
 ATTEMPT_HOURS = 12
-SPLITS_MOST = 12  # of one shard, each time of its last child, while it gets on
+CREEPING_SPLITS = 12  # of a shard's last child, that gave a record each
+SPLITS_MOST = 100  # of a shard's last child: its id is part of names
+KEY_LETTERS = 40
 
 
 # ------------------------------------------------------------------------------------------------
@@ -220,19 +222,21 @@ def perform(
 
 
 def check_split(shard: Shard, done: Done) -> None:
-    """Refuse to split a shard on and on, a record at a time: one whose object can't be cut is read
-    from its start by every child, until reading what comes before takes all the time there is.
+    """Refuse to split a shard on and on. Every child of an object that can't be cut reads it from
+    its start, until that takes all the time there is and each comes a single record further.
 
     Raises:
         MapFailed: it would be.
     """
     depth = shard.id.count(".")
-    if done.children and depth >= SPLITS_MOST and done.receipt.records_in <= depth:
+    creeps = depth >= CREEPING_SPLITS and done.receipt.records_in <= 1
+    if done.children and (creeps or depth >= SPLITS_MOST):
+        read = done.receipt.records_in
         raise MapFailed(
-            f"Shard {shard.id} was split {depth} times and comes no further than "
-            f"{done.receipt.records_in} records at a time: {shard.slices[0].key} takes longer to read "
-            "up to there than a worker has. Raise `timeout_seconds`, or let it be cut: not compressed, "
-            "and a Csv with multiline=False."
+            f"Shard {shard.id[:KEY_LETTERS]} was split {depth} times, and is stopped again after {read} "
+            f"record{'s' * (read != 1)}: a worker's time is too short to read {shard.slices[0].key} up to "
+            "there and go on. Raise `timeout_seconds`, take smaller shards, or let it be cut: not "
+            "compressed, and a Csv with multiline=False."
         )
 
 

@@ -9,7 +9,7 @@ import json
 import math
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -103,6 +103,44 @@ def test_every_json_value_is_read_back_from_its_line(value: Any) -> None:
 def test_a_type_that_json_cannot_take_is_named(record: object) -> None:
     with pytest.raises(Unencodable, match="can't be written as JSON"):
         line(JsonLines(), record)
+
+
+class Anything(BaseModel):
+    a: Any
+
+
+class ByEither(BaseModel):
+    a: dict[int | str, Any]
+
+
+class Held(StrEnum):
+    """An enum, as dicts hold it."""
+
+    ONE = "1"
+
+
+@dataclasses.dataclass
+class Plain:
+    a: Any
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        Anything(a=math.nan),
+        Anything(a=[{"b": -math.inf}]),
+        {"m": Anything(a=math.nan)},
+        ByEither(a={1: "lost", "1": "kept"}),
+        {"m": ByEither(a={1: "lost", "1": "kept"})},
+        [ByEither(a={1: [], "1": {}})],
+        Plain({1: "one", "1": "other"}),
+        {"p": [Plain({"d": {True: 1, "true": 2}})]},
+        {1: "one", Held.ONE: "other"},
+    ],
+)
+def test_nothing_of_a_record_is_dropped_or_bent_to_fit(record: object) -> None:
+    with pytest.raises(Unencodable):
+        JsonLines().encoder()(record)
 
 
 @pytest.mark.parametrize("record", [math.nan, {"a": math.inf}, ["\ud800"]])

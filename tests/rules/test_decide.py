@@ -275,6 +275,22 @@ def test_what_ends_a_run(given: Facts, error: type[FanfoldError], says: str) -> 
         decide(given)
 
 
+def test_a_budget_without_bounds_covers_all_that_is_due() -> None:
+    facts = Facts(
+        stage="map",
+        roots=2,
+        outcomes={},
+        failures={},
+        tenure=Tenure(waves=1),
+        progress=LastPass(),
+        limits=Limits(budget_dollars=1e308),
+        spent_dollars=0.0,
+        shard_dollars=1e-9,
+    )
+
+    assert decide(facts) == Dispatch(("0", "1"))
+
+
 ENTRIES = st.dictionaries(
     st.lists(st.integers(0, 3), min_size=1, max_size=4).map(lambda ids: ".".join(map(str, ids))),
     st.integers(0, 4).map(outcome),

@@ -227,6 +227,14 @@ def test_a_key_that_holds_itself_is_refused() -> None:
 # ------------------------------------------------------------------------------------------------
 
 
+def test_a_decimal_is_one_key_whatever_the_context_says_of_capitals() -> None:
+    with localcontext() as context:
+        context.capitals = 0
+        small = Keys(Values()).encode(Decimal("1E+40"))
+
+    assert small == Keys(Values()).encode(Decimal("1E+40"))
+
+
 def test_the_partition_of_a_key_is_fixed_for_ever() -> None:
     """It is part of what is written: CRC-32 of the encoded key, modulo the partitions."""
     assert encode_key("é") == '"é"'.encode()

@@ -21,6 +21,7 @@ from coordinator.errors import (
     InputChanged,
     LedgerBroken,
     RetryableError,
+    ShardsFailed,
     StoreUnavailable,
 )
 from coordinator.formats.base import Source
@@ -226,6 +227,15 @@ def test_a_shard_that_is_always_stopped_ends_all_the_same() -> None:
 
     assert len(result(world, crew)["job.jsonl"].splitlines()) == 400
     assert world.run().manifest.stages["map"].splits > 3
+
+
+def test_a_shard_that_can_not_be_cut_and_comes_a_record_further_each_time_is_named() -> None:
+    world = World(a_job(Lines()), {"a.gz": gzip.compress(b"line\n" * 400)})
+    crew = Crew(world, trips=iter(lambda: 1, None))
+
+    with pytest.raises(ShardsFailed, match=r"split 12 times.* read a\.gz up to there") as caught:
+        result(world, crew)
+    assert len(str(caught.value)) < 700
 
 
 def test_a_map_of_lists_gets_the_same_lists_wherever_its_shard_is_split() -> None:
