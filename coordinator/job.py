@@ -286,6 +286,10 @@ class Job:
                 raise JobInvalid(
                     f"{where}triggers must be Schedule(...) or OnUpload(...), not {trigger!r}."
                 )
+        for field in ("requirements", "data"):
+            for item in getattr(self, field):
+                if not isinstance(item, str):
+                    raise JobInvalid(f"{where}{field} must be texts, not {item!r}.")
         for kind in self.types:
             if not can_be_declared(kind):
                 raise JobInvalid(

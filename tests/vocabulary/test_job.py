@@ -59,6 +59,8 @@ def mapped(job: Job) -> Job:
         (lambda: Job("a", Lines(), merge="one"), "merge must be 'single' or 'parts', not 'one'"),  # type: ignore[arg-type]
         (lambda: Job("a", Lines(), limits={"waves": 1}), r"limits must be Limits\(...\)"),  # type: ignore[arg-type]
         (lambda: Job("a", Lines(), triggers=["daily"]), r"triggers must be Schedule\(...\)"),  # type: ignore[list-item]
+        (lambda: Job("a", Lines(), data=[3]), "data must be texts, not 3"),  # type: ignore[list-item]
+        (lambda: Job("a", Lines(), requirements=[3]), "requirements must be texts, not 3"),  # type: ignore[list-item]
         (lambda: Job("a", Lines(encoding="utf-16")), "encoding 'utf-16' can't be cut at newlines"),
         (lambda: Job("a", Csv(columns=("x", "x"))), "source Csv: columns must be .*distinct"),
         (lambda: Job("a", Csv(columns=())), "source Csv: columns must be one or more"),
