@@ -21,7 +21,7 @@ from coordinator.errors import (
     UsageError,
 )
 from coordinator.keys import RunKeys
-from coordinator.model import shard_order
+from coordinator.state import runs
 from coordinator.state.ledger import Ledger
 from coordinator.store.ports import Store
 
@@ -53,15 +53,17 @@ def first_refusal(store: Store, keys: RunKeys) -> str:
     """The first record in quarantine, where it lies and why, and the file that lists it; nothing
     where there is none that can be read."""
     try:
-        with Ledger(store, keys, "map") as found:
-            for shard in sorted(found.outcomes, key=shard_order):
-                if not found.outcomes[shard].quarantined:
-                    continue
-                file = found.entry(shard).receipt.quarantine
-                if file is not None:
-                    line = json.loads(store.get_range(file.key, 0, LINE_BYTES).split(b"\n", 1)[0])
-                    place = f"{line['key']} at {line['offset']}"
-                    return f"The first is {place}: {line['reason']} ({store.url(file.key)})."
-    except (FanfoldError, OSError, ValueError, KeyError, TypeError):
+        run = runs.find(store, keys)
+        if run is None or "map" not in run.plans:
+            return ""
+        with Ledger.of_run(store, run, "map") as found:
+            refusing = (it for it in found.in_order() if found.outcomes[it].quarantined)
+            receipts = (found.entry(shard).receipt for shard in refusing)
+            file = next((it.quarantine for it in receipts if it.quarantine), None)
+        if file is None:
+            return ""
+        line = json.loads(store.get_range(file.key, 0, LINE_BYTES).split(b"\n", 1)[0])
+        place = "{key} at {offset}: {reason}".format(**line)
+        return f"The first is {place} ({store.url(file.key)})."
+    except (FanfoldError, OSError, ValueError, KeyError, TypeError):  # also a line that is damaged
         return ""
-    return ""

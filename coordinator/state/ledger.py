@@ -19,9 +19,19 @@ from coordinator.errors import (
     OutcomeUnknown,
 )
 from coordinator.keys import RunKeys, shard_of_entry
-from coordinator.model import ADDED_COUNTS, Entry, File, Part, Stage, Totals, shard_order
+from coordinator.model import (
+    ADDED_COUNTS,
+    Entry,
+    File,
+    Part,
+    RunRecord,
+    Stage,
+    Totals,
+    shard_order,
+)
 from coordinator.rules.decide import EntryFacts
 from coordinator.state.files import read_lines
+from coordinator.state.runs import keys_of
 from coordinator.store.ports import Store
 
 MICROSECONDS = 1_000_000
@@ -105,6 +115,11 @@ class Ledger:
         except BaseException:
             self._spool.close()
             raise
+
+    @classmethod
+    def of_run(cls, store: Store, run: RunRecord, stage: Stage) -> Self:
+        """The entries of a stage of a run, as its plan has it now."""
+        return cls(store, keys_of(run), stage, inherits=run.plans[stage].inherits)
 
     def __enter__(self) -> Self:
         return self

@@ -181,8 +181,7 @@ def redo_quarantined(store: Store, run: RunRecord, *, draft: str) -> RunRecord:
         raise runs.refusal_in(run)
     if "map" not in run.plans:
         return run
-    plan = run.plans["map"]
-    with Ledger(store, runs.keys_of(run), "map", inherits=plan.inherits) as found:
+    with Ledger.of_run(store, run, "map") as found:
         again = quarantined_roots(found)
         if not again:
             return run

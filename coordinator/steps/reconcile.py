@@ -132,8 +132,7 @@ def reconcile(
         stage = current_stage(run)
         if stage is None:
             return Finish(run)
-        plan = run.plans[stage]
-        with Ledger(store, runs.keys_of(run), stage, inherits=plan.inherits) as found:
+        with Ledger.of_run(store, run, stage) as found:
             ahead = _judge(store, job, run, found, began, clock)
             if isinstance(ahead, FanOut):
                 return ahead

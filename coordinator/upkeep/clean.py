@@ -116,8 +116,8 @@ def _left_over(store: Store, run: RunRecord, now: float) -> Iterator[tuple[str, 
     commits after `ATTEMPT_HOURS`."""
     keys = runs.keys_of(run)
     named = {file.key for file in run.listing.chunks} if run.listing else set()
-    for stage, plan in run.plans.items():
-        with Ledger(store, keys, stage, inherits=plan.inherits) as found:
+    for stage in run.plans:
+        with Ledger.of_run(store, run, stage) as found:
             for shard in found.outcomes:
                 receipt = found.entry(shard).receipt
                 named.update(part.key for part in receipt.parts)

@@ -209,7 +209,7 @@ def _stage(store: Store, run: RunRecord, stage: Stage, manifest: Manifest) -> It
         for file in (plan.plan, plan.snapshot, run.sealed.get(stage), plan.inherits):
             if file is not None:
                 yield from _file(store, file)
-        with Ledger(store, keys, stage, inherits=plan.inherits) as found:
+        with Ledger.of_run(store, run, stage) as found:
             named = set()
             for entry in proof.read_entries(store, manifest.ledgers[stage]):
                 named.add(entry.shard)

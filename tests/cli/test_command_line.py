@@ -70,6 +70,7 @@ def test_what_a_wrong_map_has_quarantined_is_done_again_and_nothing_else(shell: 
     failed = shell.run("a.txt", "--run-id", "r1")
     assert failed.code == 1
     assert "2 records were quarantined and the job tolerates 30.00% of 6" in failed.err
+    assert f"The first is {shell.folder}/a.txt at 10: ValueError: a bad line (" in failed.err
 
     shell.write("copy.py", logged.replace('startswith("bad")', 'startswith("worse")'))
     as_before = shell.run("a.txt", "--run-id", "r1")
