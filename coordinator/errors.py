@@ -75,7 +75,8 @@ class RetryableError(FanfoldError):
 
 
 class StoreUnavailable(RetryableError):
-    """The store throttled, timed out or failed; nothing is known to have been written."""
+    """The store, or another service, throttled, timed out or failed; nothing is known to have been
+    written."""
 
 
 class OutcomeUnknown(RetryableError):

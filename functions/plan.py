@@ -8,11 +8,12 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.exceptions import ClientError
 
-from coordinator.errors import RunBusy, Superseded
+from coordinator.errors import RunBusy, StoreUnavailable, Superseded
 from coordinator.ids import new_draft
 from coordinator.model import RunRecord
 from coordinator.rules.starts import Started
 from coordinator.steps.plan import plan, start
+from coordinator.store.s3.requests import trouble_of
 from functions import telemetry, wiring
 from functions.settings import loaded_job, settings
 
@@ -93,5 +94,10 @@ def _is_live(owner: str) -> bool:
     except ClientError as error:
         if error.response["Error"]["Code"] in {"ExecutionDoesNotExist", "InvalidArn"}:
             return False
+        trouble = trouble_of(error)
+        if trouble.passing:
+            raise StoreUnavailable(
+                f"Whether {owner} is still going can't be asked just now ({trouble.reason})."
+            ) from error
         raise
     return status in LIVE

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from coordinator.errors import StoreUnavailable
 from coordinator.model import Message, RunRecord
@@ -312,6 +313,27 @@ def test_which_executions_are_alive(
     monkeypatch.setattr(wiring, "states", lambda: described)
 
     assert plan._is_live("arn") is live
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "raised"),
+    [
+        ("ThrottlingException", 400, StoreUnavailable),
+        ("InternalServerError", 500, StoreUnavailable),
+        ("AccessDeniedException", 400, ClientError),
+    ],
+)
+def test_whether_an_execution_is_alive_is_asked_again_where_that_may_help(
+    monkeypatch: pytest.MonkeyPatch, code: str, status: int, raised: type[Exception]
+) -> None:
+    def describe_execution(executionArn: str) -> dict[str, Any]:  # noqa: N803
+        raise aws_error(code, status, "DescribeExecution")
+
+    monkeypatch.setattr(
+        wiring, "states", lambda: SimpleNamespace(describe_execution=describe_execution)
+    )
+    with pytest.raises(raised):
+        plan._is_live("arn")
 
 
 # Metrics and logs ---------------------------------------------------------------------------------

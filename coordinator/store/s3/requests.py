@@ -185,7 +185,7 @@ def requesting() -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        raise _trouble_of_answer(error) from error
+        raise trouble_of(error) from error
     except (HTTPClientError, BotoConnectionError) as error:
         raise Trouble(Cause.LOST, _one_line(error), retried=True) from error
     except _CREDENTIALS as error:
@@ -196,7 +196,8 @@ def requesting() -> Iterator[None]:
         raise Trouble(Cause.OTHER, _one_line(error)) from error
 
 
-def _trouble_of_answer(error: ClientError) -> Trouble:
+def trouble_of(error: ClientError) -> Trouble:
+    """What an answer of AWS that is an error stands for, of S3 or of another service."""
     code = error.response.get("Error", {}).get("Code", "")
     metadata = error.response.get("ResponseMetadata", {})
     cause = cause_of_code(code, metadata.get("HTTPStatusCode", 0))
