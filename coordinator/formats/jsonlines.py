@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from functools import cache
 from math import isfinite
 from typing import Any, ClassVar
 from uuid import UUID
 
 from pydantic import BaseModel
 from pydantic.dataclasses import dataclass
-from pydantic_core import from_json, to_jsonable_python
+from pydantic_core import from_json, to_json, to_jsonable_python
 
 from coordinator.errors import Unencodable
 from coordinator.formats.base import STRICT, Batch, Encode, Sink, too_long
@@ -25,7 +26,8 @@ from coordinator.store.ports import Inputs
 DIGITS = 4300  # of an integer: those who read JSON, Python too, refuse more
 LEVELS = 190  # of arrays and objects: fewer than any reader's own limit
 _TEXT = frozenset({str})
-_FLAT = frozenset({str, int, float, bool, type(None)})
+_SAME = frozenset({str, int, bool, type(None)})  # of which there is one JSON, whoever writes it
+_FLAT = _SAME | {float}
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -151,6 +153,13 @@ def encode_json(value: object) -> bytes:
             integer of more digits than Python reads, more levels than readers take, keys that
             are one in JSON.
     """
+    if type(value) is dict and _is_the_same(value):
+        try:
+            body = to_json(value)
+            if len(body) <= DIGITS:
+                return body
+        except ValueError:
+            pass  # a lone surrogate: it is named below
     try:
         body = _COMPACT(value).encode()
         _refuse_depth(body)
@@ -165,6 +174,14 @@ def encode_json(value: object) -> bytes:
         raise Unencodable("An output that is nested this deeply can't be written.") from None
     except (TypeError, ValueError) as error:
         raise Unencodable(f"An output can't be written as JSON: {error}.") from error
+
+
+def _is_the_same(value: dict[Any, Any]) -> bool:
+    """Whether there is one JSON of a dict, so that what is fastest may write it."""
+    for name, item in value.items():
+        if type(name) is not str or type(item) not in _SAME:
+            return False
+    return True
 
 
 def _is_flat(value: dict[Any, Any]) -> bool:
@@ -206,9 +223,10 @@ def _refuse_depth(body: bytes) -> None:
         from_json(body)
 
 
-def encode_json_line(record: object) -> bytes:
+def encode_json_line(record: Any) -> bytes:
     """One output record of a JsonLines sink."""
-    if type(record) is not dict and isinstance(record, BaseModel):
+    kind = type(record)
+    if kind is not dict and _is_model(kind):
         return encode_model(record) + b"\n"
     return encode_json(record) + b"\n"
 
@@ -222,6 +240,9 @@ _SURE = frozenset({str, bool, type(None), date, datetime, time, timedelta, Decim
 _WORD = 1 << 63
 
 
+_is_model: Callable[[type], bool] = cache(lambda kind: issubclass(kind, BaseModel))
+
+
 def encode_model(record: BaseModel) -> bytes:
     """A model as JSON, by its own serializers.
 
@@ -230,11 +251,12 @@ def encode_model(record: BaseModel) -> bytes:
             order that differs from process to process.
     """
     kind = type(record)
+    plain = is_plain(kind)
     try:
         body = record.__pydantic_serializer__.to_json(record)
-        if is_plain(kind) and b"null" not in body and len(body) <= DIGITS:
+        if plain and len(body) <= DIGITS and b"null" not in body:
             return body
-        if not is_plain(kind) or _is_doubtful((record,)):
+        if not plain or _is_doubtful((record,)):
             _refuse_bent(record)
             if "ser_json_inf_nan" not in kind.model_config:
                 encode_json(record.model_dump(mode="json"))

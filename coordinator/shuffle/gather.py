@@ -74,15 +74,15 @@ class Gather:
 
     def groups(self) -> Iterator[tuple[Any, Any]]:
         """Every key in order, with its folded value, or an iterator over all of its values."""
-        decode = self._table.keys.decode
-        for key, found in self._groups():
-            yield key if type(key) is str else decode(key), found
-
-    def _groups(self) -> Iterator[tuple[Key, Any]]:
+        decode, folded = self._table.keys.decode, self.combine is not None
         if not self._levels:
             for key, found in self._table.in_order():
-                yield key, found if self.combine is not None else iter(found)
+                yield key if type(key) is str else decode(key), found if folded else iter(found)
             return
+        for key, found in self._merged_groups():
+            yield decode(key), found
+
+    def _merged_groups(self) -> Iterator[tuple[Key, Any]]:
         self._spill()
         while self._runs() > self._fan_in():
             self._merge(next(n for n, level in enumerate(self._levels) if level.runs))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from operator import countOf, itemgetter
+from operator import countOf
 from sys import getsizeof
 from typing import Any
 
@@ -24,6 +24,9 @@ from coordinator.shuffle.values import (
 )
 
 Combine = Callable[[Any, Any], Any]
+
+# What a text takes beside its letters: in ASCII, and at most.
+ASCII_BYTES, TEXT_BYTES = 49, 80
 
 _LOW, _HIGH = 1 - (1 << 30), (1 << 30) - 1  # Python compares such integers fastest
 
@@ -167,18 +170,22 @@ class Table:
         fresh = len(self.held) - known
         if fresh:
             keys = list(islice(reversed(self.held), fresh))
-            weigh = getsizeof if countOf(map(type, keys), str) == fresh else self.keys.weigh
-            weights = list(map(weigh, keys))
-            self.weight += KEY_BYTES * fresh + sum(weights)
-            self.heaviest = max(self.heaviest, KEY_BYTES + max(weights))
+            if countOf(map(type, keys), str) == fresh:
+                weight, heaviest = _weigh_texts(keys)
+            else:
+                weights = list(map(self.keys.weigh, keys))
+                weight, heaviest = sum(weights), max(weights)
+            self.weight += KEY_BYTES * fresh + weight
+            self.heaviest = max(self.heaviest, KEY_BYTES + heaviest)
 
     # -- what is held ----------------------------------------------------------------------------
 
-    def in_order(self) -> list[tuple[Key, Any]]:
+    def in_order(self) -> Iterator[tuple[Key, Any]]:
         """All keys in order, with what is held of each."""
-        if {str}.issuperset(map(type, self.held)):
-            return sorted(self.held.items(), key=itemgetter(0))
-        return sorted(self.held.items(), key=lambda item: order(item[0]))
+        held = self.held
+        in_itself = {str}.issuperset(map(type, held))
+        keys = sorted(held, key=None if in_itself else order)
+        return zip(keys, map(held.__getitem__, keys), strict=True)
 
     def by_partition(self, partitions: int) -> list[list[tuple[Key, Any]]]:
         """The keys of every partition as they came, with what is held of each."""
@@ -188,6 +195,14 @@ class Table:
         for item in self.held.items():
             parted[partition_of(item[0], partitions)].append(item)
         return parted
+
+
+def _weigh_texts(texts: list[str]) -> tuple[int, int]:
+    """What texts weigh, and the heaviest of them; or more, where their letters are of many
+    widths."""
+    joined = "".join(texts)
+    empty, width = (ASCII_BYTES, 1) if joined.isascii() else (TEXT_BYTES, 4)
+    return empty * len(texts) + getsizeof(joined), empty + width * max(map(len, texts))
 
 
 def combine_failed(error: Exception) -> FanfoldError:

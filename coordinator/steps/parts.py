@@ -133,7 +133,7 @@ class Encoded:
         lines = [encode(output) for output in outputs]
         self._waiting += lines
         self.records += len(lines)
-        self._waiting_bytes += sum(map(len, lines))
+        self._waiting_bytes += len(lines[0]) if len(lines) == 1 else sum(map(len, lines))
         if self._waiting_bytes > WAITING_BYTES:
             self.settle()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from reprlib import Repr
 from typing import Any
 
@@ -14,7 +14,7 @@ from coordinator.model import Part, Receipt, Shard
 from coordinator.shuffle.gather import Gather
 from coordinator.state.files import damage_first, segment_lines
 from coordinator.state.snapshots import read_parts
-from coordinator.steps.workplace import Done, Workplace, each_output
+from coordinator.steps.workplace import Done, Workplace
 
 WRITE_BYTES = 1 * MIB
 KEY_LETTERS = 80
@@ -65,7 +65,7 @@ def reduce_shard(place: Workplace, shard: Shard, attempt: str) -> Done:
     )
 
 
-def _reduced(job: Job, key: Any, values: Any, encode: Encode) -> Iterator[bytes]:
+def _reduced(job: Job, key: Any, values: Any, encode: Encode) -> Iterable[bytes]:
     """The encoded output records of one key.
 
     Raises:
@@ -75,16 +75,31 @@ def _reduced(job: Job, key: Any, values: Any, encode: Encode) -> Iterator[bytes]
     assert function is not None  # noqa: S101  a reduce stage is planned for keyed jobs only
     try:
         result = function(key, values)
-        records = each_output(result, "reduce") if isinstance(result, Iterator) else [result]
+        if type(result) is not dict and isinstance(result, Iterator):
+            return _yielded(key, result, encode)
+        return () if result is None else (encode(result),)
+    except FanfoldError:
+        raise
+    except Exception as error:
+        raise _failed(key, error) from error
+
+
+def _yielded(key: Any, records: Iterator[Any], encode: Encode) -> Iterator[bytes]:
+    """What the job's reduce yields for one key, encoded."""
+    try:
         for record in records:
             if record is not None:
                 yield encode(record)
     except FanfoldError:
         raise
-    except Unencodable as error:
-        raise ReduceFailed(f"reduce of key {told(key)} gave what it may not: {error}") from error
     except Exception as error:
-        raise ReduceFailed(f"reduce of key {told(key)} raised {reason_of(error)}") from error
+        raise _failed(key, error) from error
+
+
+def _failed(key: Any, error: Exception) -> ReduceFailed:
+    if isinstance(error, Unencodable):
+        return ReduceFailed(f"reduce of key {told(key)} gave what it may not: {error}")
+    return ReduceFailed(f"reduce of key {told(key)} raised {reason_of(error)}")
 
 
 def told(key: Any) -> str:

@@ -143,7 +143,19 @@ def test_nothing_of_a_record_is_dropped_or_bent_to_fit(record: object) -> None:
         JsonLines().encoder()(record)
 
 
-@pytest.mark.parametrize("record", [math.nan, {"a": math.inf}, ["\ud800"]])
+@given(
+    st.dictionaries(
+        st.text(), st.text() | st.integers(-(2**80), 2**80) | st.booleans() | st.none(), max_size=5
+    )
+)
+def test_what_has_one_json_is_written_as_python_does(record: dict[str, Any]) -> None:
+    told = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+    assert line(JsonLines(), record) == f"{told}\n".encode()
+
+
+@pytest.mark.parametrize(
+    "record", [math.nan, {"a": math.inf}, ["\ud800"], {"a": "\ud800"}, {"\ud800": 1}]
+)
 def test_a_value_without_encoding_is_the_records_own_fault(record: object) -> None:
     with pytest.raises(ValueError, match=r"Out of range float|surrogate"):
         line(JsonLines(), record)
