@@ -10,20 +10,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from coordinator.errors import FanfoldError as FanfoldError
-    from coordinator.errors import RetryableError as RetryableError
+    from coordinator.errors import FanfoldError as FanfoldError, RetryableError as RetryableError
     from coordinator.formats.csv import Csv as Csv
     from coordinator.formats.jsonlines import JsonLines as JsonLines
     from coordinator.formats.lines import Lines as Lines
-    from coordinator.formats.objects import Blob as Blob
-    from coordinator.formats.objects import Object as Object
-    from coordinator.formats.objects import Objects as Objects
+    from coordinator.formats.objects import Blob as Blob, Object as Object, Objects as Objects
     from coordinator.formats.text import Text as Text
     from coordinator.job import Job as Job
     from coordinator.limits import Limits as Limits
     from coordinator.steps.map import Context as Context
-    from coordinator.triggers import OnUpload as OnUpload
-    from coordinator.triggers import Schedule as Schedule
+    from coordinator.triggers import OnUpload as OnUpload, Schedule as Schedule
 
 __version__ = "0.1.0"
 

@@ -6,8 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from aws_cdk import App, Validations
-from aws_cdk import aws_lambda as lambda_
+from aws_cdk import App, Validations, aws_lambda as lambda_
 from cdk_nag import AwsSolutionsChecks
 
 from coordinator.errors import FanfoldError, JobInvalid

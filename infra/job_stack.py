@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from aws_cdk import CfnOutput, Stack, Tags
-from aws_cdk import aws_lambda as lambda_
+from aws_cdk import CfnOutput, Stack, Tags, aws_lambda as lambda_
 from constructs import Construct
 
 from coordinator.job import Job

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from aws_cdk import RemovalPolicy
-from aws_cdk import aws_kms as kms
-from aws_cdk import aws_logs as logs
+from aws_cdk import RemovalPolicy, aws_kms as kms, aws_logs as logs
 from constructs import Construct
 
 from infra.options import LOG_DAYS

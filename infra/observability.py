@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from aws_cdk import Duration
-from aws_cdk import aws_cloudwatch as cw
-from aws_cdk import aws_sqs as sqs
+from aws_cdk import Duration, aws_cloudwatch as cw, aws_sqs as sqs
 from constructs import Construct
 
 from coordinator.job import Job

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from aws_cdk import Duration
-from aws_cdk import aws_iam as iam
-from aws_cdk import aws_sqs as sqs
+from aws_cdk import Duration, aws_iam as iam, aws_sqs as sqs
 from constructs import Construct
 
 from coordinator.limits import Limits

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 
-from aws_cdk import Duration
-from aws_cdk import aws_events as events
-from aws_cdk import aws_events_targets as targets
-from aws_cdk import aws_scheduler as scheduler
+from aws_cdk import (
+    Duration,
+    aws_events as events,
+    aws_events_targets as targets,
+    aws_scheduler as scheduler,
+)
 from constructs import Construct
 
 from coordinator.job import Job

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count, pairwise
 from typing import Any
 
-from hypothesis import settings
-from hypothesis import strategies as st
+from hypothesis import settings, strategies as st
 
 from coordinator.formats.base import Batch, Reader, Source
 from coordinator.formats.lines import Lines
@@ -251,3 +252,15 @@ def words() -> Job:
         reduce=lambda word, total: {"word": word, "count": total},
         limits=Limits(reduce_bytes=20, tolerated=10_000),
     )
+
+
+@contextmanager
+def memory_within(most_bytes: int) -> Iterator[None]:
+    """Assert that what is done inside never holds more memory of Python's."""
+    tracemalloc.start()
+    try:
+        yield
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < most_bytes

@@ -5,8 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
-from dataclasses import dataclass as record
-from dataclasses import field
+from dataclasses import dataclass as record, field
 from typing import IO, ClassVar
 
 from pydantic.dataclasses import dataclass

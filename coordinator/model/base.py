@@ -13,6 +13,8 @@ Stage = Literal["map", "reduce", "merge"]
 Unit = Literal["bytes", "records"]
 EntryOutcome = Literal["done", "split"]
 State = Literal["planning", "running", "publishing", "published", "cancelled"]
+OPEN: tuple[State, ...] = ("planning", "running")
+COMMITTED: tuple[State, ...] = ("publishing", "published")  # what a run is never taken back from
 
 
 class Document(BaseModel):

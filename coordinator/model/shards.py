@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 from coordinator.errors import Fate
@@ -58,6 +59,13 @@ class Receipt(Counts):
     parts: tuple[Part, ...] = ()
     quarantine: File | None = None
     results: tuple[File, ...] = ()
+
+    def files(self) -> Iterator[File]:
+        """Everything that the attempt has written."""
+        yield from (part.plain() for part in self.parts)
+        yield from self.results
+        if self.quarantine is not None:
+            yield self.quarantine
 
 
 class Entry(Document):

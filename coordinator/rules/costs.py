@@ -5,10 +5,10 @@ Sources: the public price pages of Lambda (arm64), Step Functions (standard), SQ
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from coordinator.model import Totals
+from coordinator.model import RunRecord, Stage, Totals
 from coordinator.rules.transport import COORDINATOR_MEMORY_MB
 
 PRICES = "us-east-1 list prices of November 2026: Lambda arm64, Step Functions standard, SQS, S3"
@@ -67,10 +67,20 @@ class Spent:
     memory_mb: int
 
     @classmethod
+    def of_run(cls, run: RunRecord, memory_mb: int, totals: Mapping[Stage, Totals]) -> Spent:
+        """What a run has used: its coordinator's passes, and these sums of its stages."""
+        return cls.of(
+            totals.values(),
+            passes=run.passes,
+            coordinator_seconds=run.coordinator_seconds,
+            memory_mb=memory_mb,
+        )
+
+    @classmethod
     def of(
         cls, stages: Iterable[Totals], *, passes: int, coordinator_seconds: float, memory_mb: int
     ) -> Spent:
-        """The sums over the stages of a run."""
+        """The sums over stages."""
         known = list(stages)
         return cls(
             shards=sum(total.shards for total in known),

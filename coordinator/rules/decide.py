@@ -19,6 +19,7 @@ from coordinator.errors import (
 )
 from coordinator.limits import Limits
 from coordinator.model import (
+    COMMITTED,
     LastPass,
     Message,
     RunRecord,
@@ -218,7 +219,7 @@ def unwanted(run: RunRecord, message: Message) -> str | None:
         return f"Epoch {message.epoch} of run {run.run_id} has ended; its epoch is {run.epoch}."
     if run.state == "cancelled":
         return f"Run {run.run_id} is cancelled."
-    if run.state in {"publishing", "published"}:
+    if run.state in COMMITTED:
         return f"Run {run.run_id} is {run.state}."
     plan = run.plans.get(message.stage)
     if plan is None or plan.draft != message.draft:

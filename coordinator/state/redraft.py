@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from typing import Protocol
 
 from coordinator.keys import RunKeys
-from coordinator.model import PlanRef, RunRecord, Stage, root_id
+from coordinator.model import COMMITTED, PlanRef, RunRecord, Stage, root_id
 from coordinator.rules.stages import stages_of
 from coordinator.state import runs
 from coordinator.state.files import write_lines
@@ -57,7 +57,7 @@ def redraft(
     def edit(before: RunRecord) -> RunRecord:
         if stage in before.plans and before.plans[stage].draft == draft:
             return before  # our own first try, which was refused when it was sent again
-        if before.plans != run.plans or before.state in {"publishing", "published"}:
+        if before.plans != run.plans or before.state in COMMITTED:
             raise runs.refusal_in(before)
         plan: PlanRef = before.plans[stage].model_copy(
             update={"draft": draft, "inherits": inherits}

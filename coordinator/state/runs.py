@@ -25,14 +25,13 @@ from coordinator.errors import (
     Superseded,
 )
 from coordinator.keys import RunKeys
-from coordinator.model import Hints, LastPass, RunRecord, State, Tenure
+from coordinator.model import COMMITTED, OPEN, Hints, LastPass, RunRecord, State, Tenure
 from coordinator.store.ports import Store
 
 RUN_DAYS = 30
 DAY_SECONDS = 86_400.0
 _CAS_TRIES = 20
 NO_HINTS = Hints()
-OPEN: tuple[State, ...] = ("planning", "running")
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,7 +327,7 @@ def cancel(store: Store, keys: RunKeys) -> RunRecord:
     """
 
     def mark(found: RunRecord) -> RunRecord:
-        if found.state in {"publishing", "published"}:
+        if found.state in COMMITTED:
             return found
         return found.model_copy(update={"state": "cancelled"})
 

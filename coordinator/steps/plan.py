@@ -15,7 +15,7 @@ from coordinator.errors import NoInput, RunMismatch, Superseded
 from coordinator.job import Job
 from coordinator.keys import RunKeys
 from coordinator.limits import MIB
-from coordinator.model import File, Listing, PlanRef, RunRecord, Shard
+from coordinator.model import COMMITTED, File, Listing, PlanRef, RunRecord, Shard
 from coordinator.rules.sharding import Cut, count_shards, first_cut, fit, shards
 from coordinator.rules.starts import Started, Uploaded, limits_of, lists_inputs, understand
 from coordinator.state import plans, runs, snapshots
@@ -158,7 +158,7 @@ def check_redo(run: RunRecord | None) -> None:
     Raises:
         RunMismatch: it is.
     """
-    if run is not None and run.state in {"publishing", "published"}:
+    if run is not None and run.state in COMMITTED:
         raise RunMismatch(
             f"Run {run.run_id} of job {run.job} is {run.state}: what it quarantined stays so. Correct "
             "the input, or the job, and take a new run id."
@@ -177,7 +177,7 @@ def redo_quarantined(store: Store, run: RunRecord, *, draft: str) -> RunRecord:
         runs.check_owner(before, run.owner)
         return before
 
-    if run.state in {"publishing", "published"}:
+    if run.state in COMMITTED:
         raise runs.refusal_in(run)
     if "map" not in run.plans:
         return run

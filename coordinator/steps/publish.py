@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from coordinator.errors import AlreadyExists, NotProven, OutcomeUnknown, Superseded
 from coordinator.job import Job
 from coordinator.keys import RunKeys
-from coordinator.model import Cost, Manifest, RunRecord, State
+from coordinator.model import COMMITTED, Cost, Manifest, RunRecord
 from coordinator.rules.costs import PRICES, Spent
 from coordinator.state import catalogue, proof, runs
 from coordinator.state.catalogue import read_manifest
@@ -20,7 +20,6 @@ from coordinator.state.files import read_file, write_once
 from coordinator.store.ports import Store
 
 LINES_AT_ONCE = 1000
-COMMITTED: tuple[State, ...] = ("publishing", "published")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +142,7 @@ class _Listed:
 def cost_of(job: Job, run: RunRecord) -> Cost:
     """What the run has cost, failed attempts and coordination included; nothing on one's own
     machine."""
-    spent = Spent.of(
-        run.totals.values(),
-        passes=run.passes,
-        coordinator_seconds=run.coordinator_seconds,
-        memory_mb=job.limits.memory_mb,
-    )
+    spent = Spent.of_run(run, job.limits.memory_mb, run.totals)
     return Cost(
         worker_seconds=round(spent.worker_seconds + spent.failed_seconds, 3),
         coordinator_seconds=round(spent.coordinator_seconds, 3),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from coordinator.errors import FanfoldError, Fate, LedgerBroken, RunStalled
 from coordinator.job import Job
 from coordinator.model import (
+    OPEN,
     LastPass,
     Message,
     PlanRef,
@@ -31,7 +32,7 @@ from coordinator.state.notes import read_failures
 from coordinator.store.ports import Store
 
 Clock = Callable[[], float]
-TAKING_WAVES: tuple[State, ...] = (*runs.OPEN, "publishing")
+TAKING_WAVES: tuple[State, ...] = (*OPEN, "publishing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,12 +280,7 @@ def _dollars(job: Job, run: RunRecord, stage: Stage, totals: Totals) -> tuple[fl
     if not run.hints.billed:
         return 0.0, 0.0
     limits = job.limits
-    spent = Spent.of(
-        {**run.totals, stage: totals}.values(),
-        passes=run.passes,
-        coordinator_seconds=run.coordinator_seconds,
-        memory_mb=limits.memory_mb,
-    )
+    spent = Spent.of_run(run, limits.memory_mb, {**run.totals, stage: totals})
     each = expected_shard_dollars(totals, limits.timeout_seconds, limits.memory_mb)
     return spent.dollars(), each
 

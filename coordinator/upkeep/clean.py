@@ -119,11 +119,7 @@ def _left_over(store: Store, run: RunRecord, now: float) -> Iterator[tuple[str, 
     for stage in run.plans:
         with Ledger.of_run(store, run, stage) as found:
             for shard in found.outcomes:
-                receipt = found.entry(shard).receipt
-                named.update(part.key for part in receipt.parts)
-                named.update(result.key for result in receipt.results)
-                if receipt.quarantine is not None:
-                    named.add(receipt.quarantine.key)
+                named.update(file.key for file in found.entry(shard).receipt.files())
     for stage in stages_of(run.declaration):
         own = keys.stage(stage) if stage in run.plans else ""
         for stat in store.list(keys.stages(stage)):

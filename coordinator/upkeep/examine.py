@@ -13,7 +13,6 @@ from coordinator.errors import FanfoldError, KeyMissing, LedgerBroken
 from coordinator.keys import RunKeys, shard_of_entry
 from coordinator.model import (
     Entry,
-    File,
     PlanRef,
     RunRecord,
     Shard,
@@ -149,10 +148,7 @@ def _described(
 
 def _lost_file(store: Store, entry: Entry) -> str | None:
     """A file that an entry names and that is not what it says; a read that fails says nothing."""
-    receipt = entry.receipt
-    files: list[File] = [part.plain() for part in receipt.parts]
-    files += [*receipt.results, *([receipt.quarantine] if receipt.quarantine else [])]
-    for file in files:
+    for file in entry.receipt.files():
         if file_at(store, file.key) != file:
             return f"{store.url(file.key)} is missing or is not what the entry says"
     return None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from coordinator.errors import RunMismatch
 from coordinator.keys import RunKeys
-from coordinator.model import LastPass, RunRecord, root_id
+from coordinator.model import COMMITTED, LastPass, RunRecord, root_id
 from coordinator.rules.stages import stages_of
 from coordinator.state import runs
 from coordinator.state.redraft import redraft
@@ -28,7 +28,7 @@ def repair(store: Store, keys: RunKeys, *, owner: str, draft: str) -> list[Broke
         LedgerBroken: the plan itself is broken, which nothing can mend.
     """
     run = runs.read(store, keys)
-    if run.state in {"publishing", "published"}:
+    if run.state in COMMITTED:
         raise RunMismatch(
             f"Run {keys.run_id} is {run.state}, and its results stand. Run the job again under a new "
             "run id instead."

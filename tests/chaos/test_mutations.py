@@ -22,17 +22,14 @@ from coordinator.keys import RunKeys
 from coordinator.model import Answer, Entry, Manifest, Message, Pinned, RunRecord
 from coordinator.rules import decide as deciding
 from coordinator.state import catalogue, files, ledger, plans, proof, runs
-from coordinator.steps import attempts
-from coordinator.steps import publish as publishing
-from coordinator.steps import reconcile as reconciling
+from coordinator.steps import attempts, publish as publishing, reconcile as reconciling
 from coordinator.steps.attempts import Verdict, attend
 from coordinator.steps.publish import Published
 from coordinator.steps.workplace import Workplace
 from coordinator.store.memory import MemoryInputs
 from coordinator.store.ports import Got, Page, Stat, Store
 from coordinator.upkeep import clean as cleaning
-from functions import answers, plan, wiring, work
-from functions import publish as publish_function
+from functions import answers, plan, publish as publish_function, wiring, work
 from tests.chaos.faults import TAKEN_OVER, Case, all_cases, scenario_named, undisturbed
 from tests.chaos.scenarios import SAME_NAME
 from tests.chaos.simulator.effects import Kind

@@ -7,9 +7,7 @@ import csv
 import gzip
 import io
 import json
-import tracemalloc
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from typing import Any, Literal, NamedTuple
@@ -162,17 +160,6 @@ def cut_at(reader: Reader, pinned: Pinned, places: Sequence[int]) -> list[Slice]
 def placed(found: Sequence[Found], reader: Reader, key: str = "in") -> list[tuple[Any, ...]]:
     """What was found, without the numbers that slices of bytes can't know."""
     return [tuple(unit[1:] if reader.cuts_bytes(key) else unit) for unit in found]
-
-
-@contextmanager
-def memory_within(most_bytes: int) -> Iterator[None]:
-    tracemalloc.start()
-    try:
-        yield
-        _, peak_bytes = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak_bytes < most_bytes
 
 
 # ------------------------------------------------------------------------------------------------

@@ -20,12 +20,11 @@ from tests.contracts.format_reading import (
     RECORD_BYTES,
     Body,
     Watched,
-    memory_within,
     opened,
     units_of,
 )
 from tests.contracts.format_rooms import SINKS, SOURCES, SourceRoom, on_every, plain
-from tests.support import pin
+from tests.support import memory_within, pin
 
 MEMORY = 8 * MIB
 AHEAD = 3 * MIB  # what may have been read of an object beyond the batches that were given

@@ -27,8 +27,7 @@ from coordinator.errors import (
     OutputUnwritable,
     StoreUnavailable,
 )
-from coordinator.store.s3 import store as s3
-from coordinator.store.s3 import transfers as s3_streams
+from coordinator.store.s3 import store as s3, transfers as s3_streams
 from coordinator.store.s3.requests import full_jitter, make_client
 from coordinator.store.s3.store import S3Store
 from coordinator.store.s3.transfers import PartWriter, UploadedPart

@@ -10,8 +10,7 @@ from contextlib import closing
 from itertools import count
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from coordinator.errors import AlreadyExists, Changed, KeyMissing
 from coordinator.model import File

@@ -5,13 +5,10 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
-import tracemalloc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from coordinator.errors import InputChanged, StoreUnavailable
 from coordinator.formats.base import Reader
@@ -27,7 +24,7 @@ from coordinator.store.memory import MemoryInputs
 from coordinator.store.ports import Readable
 from coordinator.testing import run_job
 from tests.formats.oracles import bunzipped, gunzipped
-from tests.support import Seen, a_job, examples, pin, read_all, reader_over
+from tests.support import Seen, a_job, examples, memory_within, pin, read_all, reader_over
 
 MIB = 1 << 20
 PACK: dict[str, Callable[[bytes], bytes]] = {"in.gz": gzip.compress, "in.bz2": bz2.compress}
@@ -60,17 +57,6 @@ def unpacked(body: bytes, key: str, *, size: int, short_reads: int) -> bytes | N
     except NotDecompressible:
         return None
     return b"".join(pieces)
-
-
-@contextmanager
-def memory_within(most_bytes: int) -> Iterator[None]:
-    tracemalloc.start()
-    try:
-        yield
-        _, peak_bytes = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak_bytes < most_bytes
 
 
 @on_each

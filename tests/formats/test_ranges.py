@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 from coordinator.formats.ranges import NO_STOP, Block, blocks, first_byte_read
 from tests.support import cut_places, examples, texts

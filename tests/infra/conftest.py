@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aws_cdk import App
-from aws_cdk import aws_lambda as lambda_
+from aws_cdk import App, aws_lambda as lambda_
 from aws_cdk.assertions import Template
 
 from coordinator.loading import LoadedJob, job_names, load_job

@@ -108,7 +108,7 @@ MISTAKES = (
     Mistake(
         "messages of a run that is being published are worked on",
         DECIDE,
-        'if run.state in {"publishing", "published"}:',
+        "if run.state in COMMITTED:",
         'if run.state == "published":',
         ("tests/rules/test_decide.py::test_why_nobody_wants_a_message",),
     ),

@@ -7,6 +7,7 @@ from tests.mistakes.making import Mistake
 ATTEMPTS = "coordinator/steps/attempts.py"
 MAP = "coordinator/steps/map.py"
 SPLIT = "coordinator/steps/split.py"
+COSTS = "coordinator/rules/costs.py"
 RECONCILE = "coordinator/steps/reconcile.py"
 PUBLISH = "coordinator/steps/publish.py"
 PARTS = "coordinator/steps/parts.py"
@@ -202,15 +203,15 @@ MISTAKES = (
     Mistake(
         "a budget covers each stage by itself",
         RECONCILE,
-        "{**run.totals, stage: totals}.values(),",
-        "{stage: totals}.values(),",
+        "{**run.totals, stage: totals})",
+        "{stage: totals})",
         ("tests/steps/test_reconcile.py::test_a_budget_covers_all_stages_together",),
     ),
     Mistake(
         "a budget does not know of the coordinator",
-        RECONCILE,
-        "        coordinator_seconds=run.coordinator_seconds,\n",
-        "        coordinator_seconds=0.0,\n",
+        COSTS,
+        "            coordinator_seconds=run.coordinator_seconds,\n",
+        "            coordinator_seconds=0.0,\n",
         ("tests/steps/test_reconcile.py::test_a_budget_pays_for_the_coordinator_too",),
     ),
     Mistake(
@@ -315,7 +316,7 @@ MISTAKES = (
     Mistake(
         "a run is cancelled whose publishing is committed",
         RUNS,
-        'if found.state in {"publishing", "published"}:',
+        "if found.state in COMMITTED:",
         'if found.state == "published":',
         ("tests/state/test_runs.py",),
     ),

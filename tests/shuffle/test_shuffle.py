@@ -10,8 +10,7 @@ from itertools import accumulate
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from coordinator.errors import ReduceFailed, StoreUnavailable, Unencodable
 from coordinator.model import Part

@@ -19,8 +19,7 @@ from coordinator.errors import (
     Superseded,
 )
 from coordinator.keys import RunKeys
-from coordinator.model import File as Document
-from coordinator.model import Hints, LastPass, PlanRef, RunRecord, Tenure
+from coordinator.model import File as Document, Hints, LastPass, PlanRef, RunRecord, Tenure
 from coordinator.state import runs
 from coordinator.store.memory import MemoryStore
 

@@ -24,8 +24,7 @@ from coordinator.rules.costs import OVERHEAD_A_FAILURE, Spent, lambda_dollars
 from coordinator.rules.starts import Started
 from coordinator.state import catalogue, runs
 from coordinator.state.snapshots import read_snapshot
-from coordinator.steps.plan import plan as plan_map
-from coordinator.steps.plan import redo_quarantined, start
+from coordinator.steps.plan import plan as plan_map, redo_quarantined, start
 from coordinator.steps.publish import publish
 from coordinator.store.memory import MemoryInputs, MemoryStore
 from coordinator.upkeep.repair import repair

@@ -8,8 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from coordinator.errors import InputInvalid, LedgerBroken, NoInput, SourceContradicted, Superseded
 from coordinator.formats.csv import Csv

@@ -99,7 +99,7 @@ class Csv(LinewiseSource, Sink):
 
     def reader(
         self, inputs: Inputs, record_bytes: int, header: tuple[str, ...] | None = None
-    ) -> RowReader | CsvLineReader:
+    ) -> CsvReader:
         kind = RowReader if self.multiline else CsvLineReader
         return kind(self, inputs, record_bytes, header)
 
@@ -121,8 +121,8 @@ class Csv(LinewiseSource, Sink):
         return list(csv.DictReader(text, delimiter=self.delimiter))
 
 
-class CsvLineReader(LinewiseReader):
-    """Every line that is not blank is one row: for a Csv declared free of embedded newlines."""
+class CsvReader(LinewiseReader):
+    """What both readers of a Csv have: its header, its table, and quotes to be passed by."""
 
     def __init__(
         self, source: Csv, inputs: Inputs, record_bytes: int, header: tuple[str, ...] | None
@@ -133,6 +133,13 @@ class CsvLineReader(LinewiseReader):
 
     def header(self, pinned: Pinned) -> tuple[str, ...] | None:
         return read_header(self, self.csv, pinned)
+
+    def passing(self, offset: int) -> Quotes:
+        return Quotes(self.csv.encoding, self.csv.delimiter, marked=offset == 0)
+
+
+class CsvLineReader(CsvReader):
+    """Every line that is not blank is one row: for a Csv declared free of embedded newlines."""
 
     def decode(self, batch: Batch, data: bytes, *, first: bool) -> None:
         lines = raw_lines(data, first=first)
@@ -160,9 +167,6 @@ class CsvLineReader(LinewiseReader):
         except (UnicodeDecodeError, csv.Error):
             return None
         return rows if len(rows) == len(text) else None
-
-    def passing(self, offset: int) -> Quotes:
-        return Quotes(self.csv.encoding, self.csv.delimiter, marked=offset == 0)
 
     def _batch(self, piece: Slice, block: Block) -> Batch:
         if block.passed is not None and block.passed.open:
@@ -202,28 +206,15 @@ def _contradicted(key: str, offset: int) -> SourceContradicted:
     )
 
 
-class RowReader(LinewiseReader):
+class RowReader(CsvReader):
     """Rows of a Csv whose cells may hold newlines: read whole, cut by the number of units only.
 
     A row is a unit. Where one is refused that took in several lines, these and all that follow to
     the object's end are units of their own, refused; see `rows`.
     """
 
-    def __init__(
-        self, source: Csv, inputs: Inputs, record_bytes: int, header: tuple[str, ...] | None
-    ) -> None:
-        super().__init__(source, inputs, record_bytes)
-        self.csv = source
-        self.table = Table(source.columns, source.model, header)
-
-    def header(self, pinned: Pinned) -> tuple[str, ...] | None:
-        return read_header(self, self.csv, pinned)
-
     def decode(self, batch: Batch, data: bytes, *, first: bool) -> None:
         raise NotImplementedError  # rows do not end with blocks: `batches` is this reader's own
-
-    def passing(self, offset: int) -> Quotes:
-        return Quotes(self.csv.encoding, self.csv.delimiter, marked=offset == 0)
 
     def batches(self, piece: Slice) -> Generator[Batch, None, None]:
         whole = piece.model_copy(update={"unit": "records", "start": 0, "stop": -1})

@@ -8,8 +8,7 @@ import re
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterator
-from collections.abc import Mapping as MappingOf
+from collections.abc import Callable, Iterator, Mapping as MappingOf
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
