@@ -202,3 +202,13 @@ TestSchedules.settings = settings(
     print_blob=True,
     suppress_health_check=list(HealthCheck),
 )
+
+
+@pytest.mark.parametrize("name", ["refused", "redone"])
+def test_an_entry_that_arrives_in_a_cancelled_run_after_cleaning_can_be_repaired(name: str) -> None:
+    schedule = Schedules()
+    schedule.begin(next(it for it in PLAYED if it.name == name), {})
+    schedule.disturb(30, Kind.LATE_CLEANED)
+    schedule.cancel(0)
+    schedule.teardown()
+    assert schedule.cloud.people.damaged, "the entry named parts that were cleaned away"

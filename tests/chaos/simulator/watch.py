@@ -61,6 +61,7 @@ class Watch:
     _runs: dict[str, Json] = field(default_factory=dict)
     _bound: dict[str, set[str]] = field(default_factory=dict)
     _cleaned: set[str] = field(default_factory=set)
+    _swept: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.job = self.cloud.loaded.job.name
@@ -111,6 +112,7 @@ class Watch:
             self._blame(f"{write.key} was deleted by {write.actor}")
         if published:
             self._cleaned.add(run_id)
+        self._swept.add(write.key)
         if record:
             del self._runs[run_id]
 
@@ -257,6 +259,9 @@ class Watch:
             files.append(receipt["quarantine"])
         for file in files:
             body = self.cloud.store.peek(file["key"])
+            if file["key"] in self._swept and self.cloud.world.arrived_when_cleaned:
+                # It was sent a day ago; its run was cancelled, and cleaned: somebody has to repair.
+                self.cloud.people.damaged.add(file["key"])
             if file["key"] in self.cloud.people.damaged:
                 continue
             if body is None or (len(body), sha256(body)) != (file["size"], file["sha256"]):

@@ -75,6 +75,7 @@ class World:
         self.on_container: Callable[[Any], None] = lambda container: None
         self.take_over: Callable[[], None] = lambda: None
         self.clean_next_day: Callable[[], None] = lambda: None
+        self.arrived_when_cleaned = False
         self.beside: Mapping[Kind, Callable[[], object]] = {}
         self.duplicate: Callable[[Any], None] = lambda letter: None
 
@@ -290,6 +291,7 @@ class World:
                 self.sleep(float("inf"))
             case Kind.LATE_CLEANED:
                 self.clean_next_day()
+                self.arrived_when_cleaned = True
                 self._arrive(self.now + AFTER_CLEANING_SECONDS, action)
                 self.sleep(float("inf"))
             case Kind.TWICE:
