@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from hashlib import sha256
+from typing import Any, Literal, Self
 
 from coordinator.model.base import Document, File, Stage
 from coordinator.model.runs import Totals
@@ -32,7 +33,8 @@ class Manifest(Document):
     """The published proof of a run. Everything that it names lives as long as the result.
 
     `shards` are the roots that each stage was planned with, `stages` what was done for them.
-    `results` and `quarantine` are lists: a `File` a line, a refused record a line.
+    `results` and `quarantine` are lists: a `File` a line, a refused record a line. `digest` is the
+    SHA-256 of all before it.
     """
 
     version: Literal[1] = 1
@@ -60,6 +62,15 @@ class Manifest(Document):
     declaration: dict[str, Any]
     inputs: tuple[str, ...]
     cost: Cost
+    digest: str = ""
+
+    def with_digest(self) -> Self:
+        """The same manifest, with its digest."""
+        return self.model_copy(update={"digest": self.digest_of_rest()})
+
+    def digest_of_rest(self) -> str:
+        """The SHA-256 of the manifest without `digest`, its last field."""
+        return sha256(self.model_copy(update={"digest": ""}).encode()).hexdigest()
 
 
 class Pointer(Document):

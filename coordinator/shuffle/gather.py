@@ -19,7 +19,7 @@ from coordinator.shuffle.keys import Key, order
 from coordinator.shuffle.segments import LINE_BYTES, Items, Segments
 from coordinator.shuffle.spill import Span, Spill
 from coordinator.shuffle.table import Combine, Table
-from coordinator.shuffle.values import Values
+from coordinator.shuffle.values import MOST_BYTES, Values
 
 FAN_IN = 64
 
@@ -39,7 +39,7 @@ class Gather:
     ) -> None:
         self.combine = combine
         self.buffer_bytes = buffer_bytes
-        self._values = Values(types)
+        self._values = Values(types, max(buffer_bytes, MOST_BYTES))
         self._table = Table(combine, self._values)
         self._segments = Segments(self._values, lists=combine is None)
         self._levels: list[_Level] = []  # the last holds the oldest runs

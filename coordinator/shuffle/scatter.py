@@ -17,7 +17,14 @@ from coordinator.shuffle.keys import Key
 from coordinator.shuffle.segments import Segments
 from coordinator.shuffle.spill import Spill
 from coordinator.shuffle.table import Combine, Table
-from coordinator.shuffle.values import ATOM_BYTES, FIXED, PLACE_BYTES, Values, are_words
+from coordinator.shuffle.values import (
+    ATOM_BYTES,
+    FIXED,
+    MOST_BYTES,
+    PLACE_BYTES,
+    Values,
+    are_words,
+)
 
 WAITING_BYTES = 1 * MIB  # of what was taken and is not yet folded in
 WAITING_PAIRS = 8192
@@ -45,7 +52,7 @@ class Scatter:
         self.partitions = partitions
         self.buffer_bytes = buffer_bytes
         self.records = 0
-        self._values = Values(types)
+        self._values = Values(types, max(buffer_bytes, MOST_BYTES))
         self._table = Table(combine, self._values)
         self._segments = Segments(self._values, lists=combine is None)
         self._spill = Spill()

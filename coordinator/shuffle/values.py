@@ -16,10 +16,12 @@ from typing import Any
 
 from coordinator.declared import can_be_declared
 from coordinator.errors import LedgerBroken, Unencodable
+from coordinator.limits import MIB
 from coordinator.shuffle.instances import Kind, kind_of
 from coordinator.shuffle.scalars import SCALARS, encodable
 
 LEVELS = 100  # of nesting
+MOST_BYTES = 64 * MIB  # that a value may weigh, unless a buffer is larger
 LEAST_WORD, WORD = -(1 << 63), 1 << 63  # between them an integer fits into a machine word
 # Python may be told to refuse decimal text of more than 640 digits: longer integers go in hex.
 LEAST_DECIMAL, DECIMAL = -(1 << 2000), 1 << 2000
@@ -35,13 +37,17 @@ _DECLARED = "@"  # what the tags of declared types begin with
 
 
 class Values:
-    """Copies, weighs, encodes and restores values. `types` are the job's declared ones by name.
+    """Copies, weighs, encodes and restores values. `types` are the job's declared ones by name;
+    a value may weigh `most_bytes`, where what it holds twice counts twice.
 
     Since they were last reset, `weight` is what was copied weighs, and `tagged` says whether some
     of it may be more than plain JSON can tell.
     """
 
-    def __init__(self, types: Mapping[str, type] | None = None) -> None:
+    def __init__(
+        self, types: Mapping[str, type] | None = None, most_bytes: int = MOST_BYTES
+    ) -> None:
+        self.most_bytes = most_bytes
         self.weight = 0
         self.tagged = False
         self._needed = False  # whether a tree made since it was last reset has a tag that tells
@@ -59,9 +65,15 @@ class Values:
         added to `weight`.
 
         Raises:
-            Unencodable: it holds something of a type that can't cross, or is nested too deeply.
+            Unencodable: it holds something of a type that can't cross, is nested too deeply, or
+                weighs too much.
         """
         kind = type(value)
+        if self.weight > self.most_bytes:
+            raise Unencodable(
+                f"a value takes more than {self.most_bytes // MIB} MiB, with what it holds several "
+                "times: yield it in pieces, or raise `buffer_bytes`"
+            )
         if kind is str:
             self.weight += getsizeof(value)
             return value if value.isascii() else encodable(value)

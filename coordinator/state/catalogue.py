@@ -17,9 +17,16 @@ def read_manifest(store: Store, keys: RunKeys) -> Manifest:
 
     Raises:
         KeyMissing: it has none.
-        LedgerBroken: it can't be read.
+        LedgerBroken: it can't be read, or is not what was written.
     """
-    return Manifest.decode(store.get(keys.manifest).body, where=store.url(keys.manifest))
+    where = store.url(keys.manifest)
+    manifest = Manifest.decode(store.get(keys.manifest).body, where=where)
+    if manifest.digest != manifest.digest_of_rest():
+        raise LedgerBroken(
+            f"{where} is not what was published: its digest is another. Restore it from a copy, or "
+            "run the job again under a new run id."
+        )
+    return manifest
 
 
 def manifests(store: Store, job: str) -> Iterator[Manifest]:

@@ -44,7 +44,7 @@ def publish(store: Store, job: Job, run: RunRecord, *, clock: Callable[[], float
         began = clock()
         proof.prove_run(store, run)
         run = _commit(store, run, began, clock())
-    manifest = _write_manifest(store, keys, _manifest(store, keys, job, run))
+    manifest = _write_manifest(store, keys, _manifest(store, keys, job, run).with_digest())
     moved = catalogue.move_pointer(store, keys, manifest)
     run = runs.change_own(
         store,

@@ -20,9 +20,10 @@ from hypothesis import given, strategies as st
 from pydantic import BaseModel
 
 from coordinator.errors import LedgerBroken, Unencodable
+from coordinator.limits import MIB
 from coordinator.shuffle.gather import Gather
 from coordinator.shuffle.scatter import Scatter
-from coordinator.shuffle.values import LEVELS, Values
+from coordinator.shuffle.values import LEVELS, MOST_BYTES, Values
 from tests.shuffle.exact import (
     DECLARED,
     VALUES,
@@ -36,7 +37,7 @@ from tests.shuffle.exact import (
     Strict,
     exactly_equal,
 )
-from tests.support import examples
+from tests.support import examples, memory_within
 
 
 def across(
@@ -314,6 +315,20 @@ def test_what_holds_itself_is_refused() -> None:
     for value in (values, named, point):
         with pytest.raises(Unencodable, match="nested deeper"):
             Values(DECLARED).copy(value)
+
+
+def test_what_holds_a_list_again_and_again_is_refused_before_it_is_written_out() -> None:
+    shared: Any = [0.0] * 1000
+    for _ in range(9):
+        shared = [shared] * 10
+    with (
+        Scatter(1, None, 1 * MIB) as scattered,
+        memory_within(2 * MOST_BYTES),
+        pytest.raises(Unencodable, match="a value takes more than 64 MiB"),
+    ):
+        scattered.take([("key", shared)])
+
+    assert Values(most_bytes=100 * MIB).copy(values := [[0.0] * 100_000] * 20) == values
 
 
 def test_a_member_that_its_enum_does_not_know_is_refused() -> None:

@@ -52,7 +52,7 @@ def a_manifest(run_id: str, logical_time: float = 1.0, **fields: object) -> Mani
             worker_seconds=0, coordinator_seconds=0, memory_mb=1, dollars=0, prices="none"
         ),
     }
-    return Manifest.model_validate({**given, **fields})
+    return Manifest.model_validate({**given, **fields}).with_digest()
 
 
 def published(store: MemoryStore, *found: Manifest) -> MemoryStore:

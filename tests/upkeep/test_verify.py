@@ -14,7 +14,7 @@ from coordinator.errors import LedgerBroken
 from coordinator.formats.lines import Lines
 from coordinator.keys import RunKeys
 from coordinator.limits import Limits
-from coordinator.model import RunRecord
+from coordinator.model import Manifest, RunRecord
 from coordinator.upkeep.verify import verify
 from tests.support import World, a_job, words
 
@@ -163,9 +163,34 @@ def test_a_manifest_that_says_something_else_is_found(
     world = published()
     manifest = json.loads(world.body(world.keys.manifest))
     manifest[field] = change(manifest.get(field))
-    world.overwrite(world.keys.manifest, json.dumps(manifest).encode())
+    changed = Manifest.model_validate(manifest).with_digest()
+    world.overwrite(world.keys.manifest, changed.encode())
 
     assert world.findings()
+
+
+@pytest.mark.parametrize("field", Manifest.model_fields)
+def test_a_manifest_with_one_digit_changed_is_refused_though_the_run_has_expired(
+    field: str,
+) -> None:
+    world = published()
+    world.store.delete([stat.key for stat in world.store.list(world.keys.root)])
+    assert not world.findings()
+    body = world.body(world.keys.manifest)
+    held = json.loads(body).get(field)
+    if held is None:
+        world.overwrite(world.keys.manifest, body[:-1] + f',"{field}":2}}'.encode())
+    else:
+        told = f'"{field}":'.encode() + json.dumps(held, separators=(",", ":")).encode()
+        assert told in body
+        place = next(n for n in range(len(told) - 1, 0, -1) if chr(told[n]).isalnum())
+        other = b"2" if told[place : place + 1] != b"2" else b"3"
+        world.overwrite(
+            world.keys.manifest, body.replace(told, told[:place] + other + told[place + 1 :])
+        )
+
+    with pytest.raises(LedgerBroken, match=r"manifest\.json is not"):
+        world.findings()
 
 
 def test_a_snapshot_written_anew_with_another_object_is_found() -> None:
@@ -243,7 +268,8 @@ def test_a_pointer_at_a_newer_run_that_there_is_not_is_found_and_mended_by_the_n
 def test_a_declaration_that_is_none_is_a_finding() -> None:
     world = published()
     key = world.keys.manifest
-    world.overwrite(key, world.body(key).replace(b'"keyed"', b'"keyes"'))
+    manifest = json.loads(world.body(key).replace(b'"keyed"', b'"keyes"'))
+    world.overwrite(key, Manifest.model_validate(manifest).with_digest().encode())
 
     assert any("does not say whether it is keyed" in it.problem for it in world.findings())
 

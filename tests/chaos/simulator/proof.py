@@ -41,7 +41,11 @@ class Published:
 def read(peek: Peek, job: str, run_id: str, wrong: Callable[[str], None]) -> Published:
     """Read all that proves a run; what is missing or is not as recorded is told."""
     folder = f"{job}/published/{run_id}/"
-    manifest: Json = json.loads(peek(f"{folder}manifest.json") or b"{}")
+    told = peek(f"{folder}manifest.json") or b"{}"
+    manifest: Json = json.loads(told)
+    rest = told.replace(f',"digest":"{manifest.get("digest")}"'.encode(), b"")
+    if hashlib.sha256(rest).hexdigest() != manifest.get("digest"):
+        wrong(f"the digest of the manifest of {run_id} is another")
 
     def body(file: Json | None, name: str) -> bytes:
         if file is None:
