@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from dataclasses import dataclass
@@ -124,4 +125,8 @@ def _of_system(error: OSError) -> str:
             f"A temporary file can't be written ({reason}). Make room in {tempfile.gettempdir()}, or "
             "name another folder in TMPDIR; then run the same command again."
         )
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return f"{reason}. Raise the limit, such as by `ulimit -n 4096`, and run the command again."
+    if error.errno == errno.ENOENT:
+        return "The folder that this was started in is gone. Change to one that is there."
     return f"{reason}."

@@ -463,6 +463,27 @@ def test_a_full_folder_of_temporary_files_is_named() -> None:
     )
 
 
+def test_a_folder_that_is_gone_under_a_command_is_told(shell: Shell) -> None:
+    job = shell.folder / "copy.py"
+    gone = shell.folder / "gone"
+    gone.mkdir()
+    shell.patch.chdir(gone)
+    gone.rmdir()
+
+    ended = shell.call("run", str(job), "a.txt")
+    shell.patch.chdir(shell.folder)
+
+    assert ended.code == 2
+    assert ended.err == (
+        "fanfold: The folder that this was started in is gone. Change to one that is there.\n"
+    )
+
+
+def test_too_many_open_files_are_told_with_the_limit_to_raise() -> None:
+    ending = ending_of(OSError(errno.EMFILE, "Too many open files"), Signals())
+    assert ending.message.startswith("Too many open files. Raise the limit")
+
+
 def test_a_path_that_the_system_refuses_is_named() -> None:
     ending = ending_of(PermissionError(errno.EACCES, "Permission denied", "/x/y"), Signals())
 
