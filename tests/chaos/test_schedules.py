@@ -212,3 +212,14 @@ def test_an_entry_that_arrives_in_a_cancelled_run_after_cleaning_can_be_repaired
     schedule.cancel(0)
     schedule.teardown()
     assert schedule.cloud.people.damaged, "the entry named parts that were cleaned away"
+
+
+def test_an_answer_that_arrives_after_a_redone_run_was_cleaned_is_none_too_early() -> None:
+    schedule = Schedules()
+    schedule.begin(next(it for it in PLAYED if it.name == "redone"), {})
+    schedule.disturb(31, Kind.LATE_CLEANED)
+    schedule.cancel(0)
+    schedule.deliver_once_more(0)
+    schedule.hold(1, 1.0)
+    schedule.teardown()
+    assert any("answer success" in it for it in schedule.armed.struck)
