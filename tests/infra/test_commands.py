@@ -85,8 +85,40 @@ def test_what_is_asked_and_for_whom(cdk: Cdk, jobs: Path) -> None:
     assert cdk.called[:3] == ["destroy", "--force", "fanfold-big-words"]
     commands.diff("big_words", jobs=jobs)
     assert cdk.called[:2] == ["diff", "fanfold-big-words"]
+
+
+def test_an_account_is_set_up_as_asked(cdk: Cdk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toolchain, "_environment", lambda profile: f"aws://of-{profile}/here")
     commands.bootstrap(profile="work")
-    assert cdk.called == ["bootstrap", "--profile", "work", "--no-notices"]
+    assert cdk.called == ["bootstrap", "aws://of-work/here", "--profile", "work", "--no-notices"]
+    commands.bootstrap(
+        execution_policy=["arn:1", "arn:2"], boundary="edge", qualifier="ours", trust=["1", "2"]
+    )
+    assert after("--cloudformation-execution-policies", cdk.called) == ["arn:1,arn:2"]
+    assert after("--custom-permissions-boundary", cdk.called) == ["edge"]
+    assert after("--qualifier", cdk.called) == ["ours"]
+    assert after("--trust", cdk.called) == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("region", "key", "do"),
+    [("", "testing", "AWS_REGION=..."), ("eu-west-1", "", "aws sso login")],
+)
+def test_without_an_account_or_a_region_nothing_is_set_up(
+    region: str, key: str, do: str, cdk: Cdk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(name, region)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, key)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    monkeypatch.setattr("boto3.DEFAULT_SESSION", None)
+    with pytest.raises(DeploymentFailed, match=do):
+        commands.bootstrap()
+    with pytest.raises(DeploymentFailed, match="aws sso login"):
+        commands.bootstrap(profile="nobodys")
 
 
 def test_a_wrong_job_or_option_is_said_before_cdk_is_called(cdk: Cdk, jobs: Path) -> None:
