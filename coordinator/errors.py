@@ -25,6 +25,7 @@
     │   ├── RunExpired            the run is too old for its inputs and parts to be trusted
     │   ├── CodeChanged           the job's code is not the one that this epoch is bound to
     │   ├── RunMismatch           the run id belongs to another job, declaration or input list
+    │   ├── AnswerDenied          a function may not answer the token of its shard
     │   ├── LedgerBroken          an entry, a part or a plan is missing or is not what was recorded
     │   └── NotProven             completeness could not be shown; nothing was published
     ├── UsageError                fate RUN, exit code 2: said before anything runs
@@ -172,6 +173,10 @@ class CodeChanged(RunError):
 
 class RunMismatch(RunError):
     """The run id belongs to another job, declaration or list of inputs."""
+
+
+class AnswerDenied(RunError):
+    """A function may not tell the state machine what became of its shard."""
 
 
 class LedgerBroken(RunError):

@@ -15,7 +15,7 @@ from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from botocore.exceptions import BotoCoreError, ClientError
 
-from coordinator.errors import Superseded
+from coordinator.errors import AnswerDenied, AttemptFailed, Superseded, reason_of
 from coordinator.model import Answer, Message
 from functions import telemetry, wiring
 
@@ -23,6 +23,7 @@ ERROR_LETTERS = 256
 CAUSE_LETTERS = 32_768
 # A token that was answered before, timed out, or belongs to an execution that has ended.
 SPENT = frozenset({"TaskTimedOut", "InvalidToken", "TaskDoesNotExist"})
+DENIED = frozenset({"AccessDeniedException", "AccessDenied"})
 # What the console does not show of a shard.
 UNSHOWN = {"mapped", "blank", "peak_memory_bytes"}
 
@@ -31,10 +32,23 @@ def each_message(
     event: dict[str, Any], handle: Callable[[SQSRecord], None], context: LambdaContext
 ) -> dict[str, Any]:
     """Handle the messages of an SQS batch: those that raise, and no others, come back."""
+
+    def told(record: SQSRecord) -> None:
+        try:
+            handle(record)
+        except AttemptFailed:  # said already
+            raise
+        except Exception as error:
+            telemetry.logger.error(
+                "message comes back",
+                extra={"error": type(error).__name__, "reason": reason_of(error)},
+            )
+            raise
+
     processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
     return dict(
         process_partial_response(
-            event=event, record_handler=handle, processor=processor, context=context
+            event=event, record_handler=told, processor=processor, context=context
         )
     )
 
@@ -76,5 +90,12 @@ def _spent_tokens_ignored() -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        if error.response["Error"]["Code"] not in SPENT:
+        code = error.response["Error"]["Code"]
+        if code in DENIED:
+            telemetry.count("AnswersDenied", 1)
+            raise AnswerDenied(
+                f"The function's role may not answer the token of its shard ({error}). What the shard "
+                "did is committed; allow states:SendTaskSuccess and states:SendTaskFailure."
+            ) from error
+        if code not in SPENT:
             raise

@@ -27,7 +27,7 @@ from infra.options import Options
 from infra.queues import LostTriggers, Queues
 from infra.state_machine import StateMachine
 
-DEAD_LETTER_SECONDS = 900
+DEAD_LETTER_PERIODS = 3  # of five minutes, in each of which there was one
 FAILING_PERCENT = 20
 THROTTLED_A_PERIOD = 10
 LONGEST_WATCH_HOURS = 7 * 24  # CloudWatch looks back a week at most
@@ -100,10 +100,14 @@ class Alarms(Construct):
         )
         self._alarm(
             "dead-letters",
-            f"a dead letter has waited over {DEAD_LETTER_SECONDS // 60} minutes to be buried",
-            self._metrics.age(queues.dead_letters, "dead letters"),
-            threshold=DEAD_LETTER_SECONDS,
-            comparison=cw.ComparisonOperator.GREATER_THAN_THRESHOLD,
+            f"there have been dead letters for {DEAD_LETTER_PERIODS * 5} minutes",
+            self._metrics.held(queues.dead_letters, "dead letters"),
+            periods=DEAD_LETTER_PERIODS,
+        )
+        self._alarm(
+            "answers-denied",
+            "a function may not answer the tokens of its shards, so their run waits",
+            self._metrics.own("AnswersDenied", "Sum"),
         )
         throttles = {f"m{place}": metric for place, metric in enumerate(self._metrics.throttles())}
         self._alarm(

@@ -72,7 +72,12 @@ def main() -> int:
     app = App(context=FLAGS)
     try:
         bundler = Bundler(cache=Path("build") / "bundles")
-        build(app, bundler.pack)
+        for stack in build(app, bundler.pack):
+            if not stack.told:
+                sys.stderr.write(
+                    f"{stack.job.name}: nobody is told when an alarm rings or a run fails: give the "
+                    "option alarmEmail or alarmTopic.\n"
+                )
     except FanfoldError as error:
         sys.stderr.write(f"fanfold: {error}\n")
         return error.exit_code

@@ -56,7 +56,7 @@ def _check_limits(job: Job, options: Options) -> None:
     if not options.reserved:
         raise JobInvalid(
             f"Job {job.name}: provisioned pollers are bounded by the reserved concurrency alone; "
-            "take away the option reserved=false."
+            "add the option reserved=true."
         )
     most = limits.concurrency // INVOCATIONS_A_POLLER
     if most < pollers.minimum or (pollers.maximum or 0) > most:

@@ -17,7 +17,7 @@ from coordinator.rules.transport import (
     METRICS,
 )
 from infra.log_groups import LogGroups
-from infra.names import FAN_OUT_LABEL, Names
+from infra.names import Names
 from infra.options import INVOCATIONS_A_POLLER, Options
 from infra.policies import acknowledge, acknowledge_wildcards, allow
 from infra.queues import Queues
@@ -66,6 +66,7 @@ class Functions(Construct):
             self._environment["FANFOLD_INPUTS"] = json.dumps(options.inputs)
         self._keys = JobKeys(job.name)
         self.all: dict[str, lambda_.Function] = {}
+        self.roles: dict[str, iam.Role] = {}
         self.plan = self._coordinating("plan", self._allow_plan)
         self.reconcile = self._coordinating("reconcile", self._allow_reconcile)
         self.publish = self._coordinating("publish", self._allow_publish)
@@ -108,14 +109,13 @@ class Functions(Construct):
         self._allow_answering(role)
 
     def _allow_answering(self, role: iam.Role) -> None:
-        """Allow to answer tokens: of this machine, and of the children of its Map, whose machine
-        AWS names with the Map's label."""
-        machine = self._names.machine_arn(self)
+        """Allow to answer tokens of this machine's executions and of the children of its Map."""
         allow(
             role,
             "states:SendTaskSuccess",
             "states:SendTaskFailure",
-            on=[machine, f"{machine}/{FAN_OUT_LABEL}"],
+            on=self._names.answered_arns(self),
+            why="What a token's answer is checked against is not documented; all are this job's.",
         )
 
     # -- functions -------------------------------------------------------------------------------
@@ -225,6 +225,7 @@ class Functions(Construct):
             "Python 3.13 is what the bundle is built and tested for; it is moved with the pins.",
         )
         self.all[role_name] = function
+        self.roles[role_name] = role
         return function
 
     def _invocable(self, function: lambda_.Function) -> lambda_.IFunction:

@@ -72,10 +72,10 @@ class JobStack(Stack):
             storage=storage,
             logs=logs,
         )
-        told = options.alarm_topic is not None or options.alarm_email is not None
+        self.told = options.alarm_topic is not None or options.alarm_email is not None
         lost = (
             LostTriggers(self, "LostTriggers", names=names, storage=storage)
-            if job.triggers or told
+            if job.triggers or self.told
             else None
         )
         metrics = Metrics(names=names, machine=machine, functions=functions, queues=queues)
@@ -105,7 +105,7 @@ class JobStack(Stack):
                 bucket=storage.uploads,
             )
         self._tag()
-        self._tell(storage, machine, queues)
+        self._tell(storage, machine, queues, functions)
 
     def _tag(self) -> None:
         tags = {
@@ -117,13 +117,18 @@ class JobStack(Stack):
             if value:
                 Tags.of(self).add(name, value)
 
-    def _tell(self, storage: Storage, machine: StateMachine, queues: Queues) -> None:
-        """Outputs: what the runbooks' commands ask the stack for."""
+    def _tell(
+        self, storage: Storage, machine: StateMachine, queues: Queues, functions: Functions
+    ) -> None:
+        """Outputs: what the runbooks' commands ask the stack for, and the roles that other accounts
+        have to let in."""
         outputs = {
             "Bucket": storage.bucket.bucket_name,
             "StateMachineArn": machine.machine.state_machine_arn,
             "QueueUrl": queues.work.queue_url,
             "DeadLetterQueueUrl": queues.dead_letters.queue_url,
+            "PlanRoleArn": functions.roles["plan"].role_arn,
+            "WorkRoleArn": functions.roles["work"].role_arn,
         }
         for name, value in outputs.items():
             CfnOutput(self, name, value=value)

@@ -62,6 +62,23 @@ class Names:
         machine = f"{self.stack}/{label}" if label else self.stack
         return _arn(scope, "states", "execution", f"{machine}:*")
 
+    def answered_arns(self, scope: Construct) -> list[str]:
+        """Every form under which AWS may check who answers a token of this machine: the machine, its
+        Map's label, its versions and aliases, its executions, their children and their Map Runs.
+
+        `SendTaskSuccess` has no resource type in the Service Authorization Reference.
+        """
+        machine = self.machine_arn(scope)
+        children = f"{self.stack}/{FAN_OUT_LABEL}:*"
+        return [
+            machine,
+            f"{machine}/*",
+            f"{machine}:*",
+            self.executions_arn(scope),
+            self.executions_arn(scope, FAN_OUT_LABEL),
+            _arn(scope, "states", "mapRun", children),
+        ]
+
     def queue_arn(self, scope: Construct) -> str:
         stack = Stack.of(scope)
         return stack.format_arn(service="sqs", resource=self.queue)

@@ -127,6 +127,19 @@ class Metrics:
             statistic="Maximum", period=FIVE_MINUTES, label=label
         )
 
+    def held(self, queue: sqs.Queue, label: str) -> cw.MathExpression:
+        """Messages in a queue, waiting or received and not yet deleted. The age of the oldest would
+        leave out those that were received three times and more."""
+        hidden = queue.metric_approximate_number_of_messages_not_visible(
+            statistic="Maximum", period=FIVE_MINUTES, label="hidden"
+        )
+        return cw.MathExpression(
+            expression="FILL(waiting, 0) + FILL(hidden, 0)",
+            using_metrics={"waiting": self.depth(queue, "waiting"), "hidden": hidden},
+            period=FIVE_MINUTES,
+            label=label,
+        )
+
     def depth(self, queue: sqs.Queue, label: str) -> cw.Metric:
         """Messages that wait in a queue."""
         return queue.metric_approximate_number_of_messages_visible(

@@ -78,7 +78,7 @@ class Options(BaseModel):
     ] = ()
     uploads: str | None = Field(default=None, pattern=_BUCKET)
     provisioned_pollers: Annotated[Pollers | None, BeforeValidator(_as_pollers)] = None
-    reserved: bool = True
+    reserved: bool = False
     snap_start: bool = False
     alarm_topic: str | None = Field(
         default=None, pattern=r"^arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:.+$"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import resources
 
-from aws_cdk import aws_stepfunctions as sfn
+from aws_cdk import Aws, aws_stepfunctions as sfn
 from constructs import Construct
 
 from infra.functions import Functions
@@ -18,8 +18,10 @@ CHILDREN = "The * stands for the names of the Map's children, which Step Functio
 
 
 def definition() -> str:
-    """The state machine as it lies in coordinator: with names in place of ARNs."""
-    return resources.files("coordinator").joinpath("run.asl.json").read_text(encoding="utf-8")
+    """The state machine as it lies in coordinator, with names in place of ARNs; its services are
+    those of the partition that it is deployed to."""
+    text = resources.files("coordinator").joinpath("run.asl.json").read_text(encoding="utf-8")
+    return text.replace("arn:aws:", f"arn:{Aws.PARTITION}:")
 
 
 class StateMachine(Construct):

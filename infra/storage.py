@@ -148,7 +148,7 @@ class Storage(Construct):
             encryption_key=self.key,
             bucket_key_enabled=True if self.key else None,
             lifecycle_rules=self._lifecycle(options),
-            removal_policy=RemovalPolicy.RETAIN,
+            removal_policy=RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
         )
         # By the plain property: CDK's own switch would deploy a function that sets it.
         resource = bucket.node.default_child
@@ -203,7 +203,7 @@ class Storage(Construct):
             alias=f"alias/{Names(self._job.name).stack}",
             description=f"Encrypts the data, messages and logs of the Fanfold job {self._job.name}.",
             enable_key_rotation=True,
-            removal_policy=RemovalPolicy.RETAIN,
+            removal_policy=RemovalPolicy.RETAIN_ON_UPDATE_OR_DELETE,
         )
         own = {"StringEquals": {"aws:SourceAccount": stack.account}}
         logs = f"arn:{stack.partition}:logs:{stack.region}:{stack.account}:log-group:*"

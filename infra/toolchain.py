@@ -51,7 +51,7 @@ ADVICE: tuple[tuple[str, str], ...] = (
     (
         r"UnreservedConcurrentExecution",
         "The account has too little Lambda concurrency left to reserve for the workers: lower "
-        "limits.concurrency, deploy with `-c reserved=false`, or ask AWS for a higher quota.",
+        "limits.concurrency, leave out the option reserved, or ask AWS for a higher quota.",
     ),
 )
 

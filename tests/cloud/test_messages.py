@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from itertools import count
@@ -115,6 +116,30 @@ def test_a_batch_of_which_nothing_can_be_buried_comes_back_as_a_whole(
     cloud.faults.refuse("states.SendTaskFailure", error=refused)
 
     assert failures(send(cloud, "bury", batch("dead", *bodies, receives=6))) == ["m0", "m1"]
+
+
+def test_an_answer_that_is_denied_is_an_error_of_its_own_and_a_metric(
+    make_cloud: MakeCloud,
+    write_job: WriteJob,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    cloud = make_cloud(write_job())
+    state = dispatched(cloud, 1)
+    refused = aws_error("AccessDeniedException", 400, "SendTaskSuccess")
+    cloud.faults.refuse("states.SendTaskSuccess", error=refused)
+    monkeypatch.delenv("POWERTOOLS_METRICS_DISABLED", raising=False)
+    log = io.StringIO()
+    monkeypatch.setattr(telemetry.logger.registered_handler, "stream", log)
+    capsys.readouterr()
+
+    answer = send(cloud, "work", batch("work", order(cloud, state["shards"][0], state)))
+
+    assert failures(answer) == ["m0"]
+    told = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert [line["error"] for line in told if line["level"] == "ERROR"] == ["AnswerDenied"]
+    assert emitted(capsys.readouterr().out)["AnswersDenied", "job=words"] == [1]
+    assert cloud.document(cloud.keys("r1").entry("map", "0"))["outcome"] == "done"
 
 
 @pytest.mark.parametrize("code", ["TaskTimedOut", "InvalidToken", "TaskDoesNotExist"])

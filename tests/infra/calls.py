@@ -62,8 +62,12 @@ class Call:
             name = self.parameters["QueueUrl"].rpartition("/")[2]
             yield Need(f"sqs:{self.operation}", f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}")
         elif self.service == "stepfunctions" and self.operation in TOKEN_ACTIONS:
-            yield Need(f"states:{self.operation}", machine_arn)  # a token of an inline Map
-            yield Need(f"states:{self.operation}", f"{machine_arn}/FanOut")  # of a child
+            # What AWS checks is not documented: every form that this machine's tokens may have.
+            execution = machine_arn.replace(":stateMachine:", ":execution:")
+            children = f"{machine_arn.replace(':stateMachine:', ':mapRun:')}/FanOut:1"
+            forms = (machine_arn, f"{machine_arn}/FanOut", f"{machine_arn}:1", children)
+            for form in (*forms, f"{execution}:run", f"{execution}/FanOut:child"):
+                yield Need(f"states:{self.operation}", form)
         elif self.service == "stepfunctions":
             yield Need(f"states:{self.operation}", self.parameters["executionArn"])
         else:

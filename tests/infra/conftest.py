@@ -63,7 +63,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "alarmTopic": "arn:aws:sns:eu-west-1:123456789012:alarms",
         "logDays": 90,
     },
-    "fast": {"provisionedPollers": "2-20", "snapStart": "true"},
+    "fast": {"provisionedPollers": "2-20", "snapStart": "true", "reserved": "true"},
 }
 
 
@@ -102,6 +102,13 @@ class Synthesised:
         """The properties of the only resource of a type."""
         (found,) = self.resources(job, kind).values()
         return found
+
+    def definition(self, job: str, partition: str = "aws") -> str:
+        """The definition of a job's state machine, with its names not filled in."""
+        _, pieces = self.only(job, "AWS::StepFunctions::StateMachine")["DefinitionString"][
+            "Fn::Join"
+        ]
+        return "".join(piece if isinstance(piece, str) else partition for piece in pieces)
 
     def assertions(self, job: str) -> Template:
         return Template.from_json(self.template(job))

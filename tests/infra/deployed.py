@@ -55,7 +55,9 @@ def for_moto(template: Mapping[str, Any]) -> dict[str, Any]:
         properties = dict(resource.get("Properties", {}))
         if resource["Type"] == "AWS::StepFunctions::StateMachine":
             values = properties.pop("DefinitionSubstitutions")
-            pieces = re.split(r"\$\{(\w+)\}", properties["DefinitionString"])
+            _, given = properties["DefinitionString"]["Fn::Join"]
+            text = "".join(piece if isinstance(piece, str) else "aws" for piece in given)
+            pieces = re.split(r"\$\{(\w+)\}", text)
             pieces[1::2] = [values[name] for name in pieces[1::2]]
             properties["DefinitionString"] = {"Fn::Join": ["", pieces]}
         kept = {key: value for key, value in resource.items() if key != "DependsOn"}

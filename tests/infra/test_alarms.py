@@ -43,6 +43,7 @@ class Watch:
 
 
 MACHINE = "AWS/States StateMachineArn=fanfold-busy"
+DEAD = "AWS/SQS QueueName=fanfold-busy-dead"
 BUSY = {
     "run-failed": Watch(
         tuple(
@@ -71,10 +72,16 @@ BUSY = {
         expression="100 * FILL(failed, 0) / (FILL(failed, 0) + FILL(done, 0) + 0.001)",
     ),
     "dead-letters": Watch(
-        (Read("ApproximateAgeOfOldestMessage", "AWS/SQS QueueName=fanfold-busy-dead", "Maximum"),),
-        OVER,
-        900,
+        tuple(
+            Read(f"ApproximateNumberOfMessages{state}", DEAD, "Maximum")
+            for state in ("Visible", "NotVisible")
+        ),
+        AT_LEAST,
+        1,
+        periods=3,
+        expression="FILL(waiting, 0) + FILL(hidden, 0)",
     ),
+    "answers-denied": Watch((Read("AnswersDenied", "Fanfold job=busy", "Sum"),), AT_LEAST, 1),
     "throttled": Watch(
         tuple(
             Read("Throttles", f"AWS/Lambda FunctionName=fanfold-busy-{role}", "Sum")

@@ -21,14 +21,17 @@ def job(name: str = "words", **fields: Any) -> Job:
     return Job(name=name, source=Lines(), **fields)
 
 
+POLLERS = {"provisionedPollers": True, "reserved": True}
+
+
 @pytest.mark.parametrize(
     ("refused", "options", "says"),
     [
         (job(limits=Limits(shards=10_001)), {}, "limits.shards is 10001"),
         (job(limits=Limits(concurrency=1001)), {}, "limits.concurrency is 1001"),
-        (job(limits=Limits(concurrency=30)), {"provisionedPollers": "2-4"}, "fewer pollers"),
-        (job(limits=Limits(concurrency=19)), {"provisionedPollers": True}, "limits.concurrency (19)"),
-        (job(), {"provisionedPollers": True, "reserved": False}, "reserved=false"),
+        (job(limits=Limits(concurrency=30)), POLLERS | {"provisionedPollers": "2-4"}, "fewer pollers"),
+        (job(limits=Limits(concurrency=19)), POLLERS, "limits.concurrency (19)"),
+        (job(), {"provisionedPollers": True, "reserved": False}, "reserved=true"),
         (job(owner="a<b"), {}, "owner='a<b'"),
         (job(cost_centre="x" * 257), {}, "cost_centre="),
         (job(triggers=[Schedule("0 3 * * *")]), {}, "not six"),

@@ -137,7 +137,7 @@ def test_a_wrong_job_or_option_is_said_before_cdk_is_called(cdk: Cdk, jobs: Path
         ("expired", "aws sso login"),
         ("sso", "aws sso login"),
         ("bootstrap", "fanfold bootstrap"),
-        ("concurrency", "reserved=false"),
+        ("concurrency", "leave out the option reserved"),
     ],
 )
 def test_what_is_missing_is_one_sentence_with_the_command(

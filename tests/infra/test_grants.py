@@ -56,8 +56,12 @@ def test_no_resource_is_wider_than_aws_asks_for(synthesised: Synthesised, job: s
                 key = place.split("/", 1)[1]
                 assert key.startswith(tuple(own | given)), grant
             elif "*" in grant.resource:
+                machine = f":stateMachine:fanfold-{job}"
                 assert place.endswith(
-                    (f":execution:fanfold-{job}:", f":execution:fanfold-{job}/FanOut:")
+                    (
+                        *(f":execution:fanfold-{job}:", f":execution:fanfold-{job}/FanOut:"),
+                        *(f"{machine}:", f"{machine}/", f":mapRun:fanfold-{job}/FanOut:"),
+                    )
                 ) or place.startswith("arn:aws:logs:"), grant
 
 
@@ -164,11 +168,14 @@ def to_log(role: str) -> set[Grant]:
 
 
 def to_answer() -> set[Grant]:
-    machine = f"{STATES}:stateMachine:fanfold-plain"
+    machine, name = f"{STATES}:stateMachine:fanfold-plain", "fanfold-plain"
     return {
         Grant(f"states:SendTask{outcome}", resource)
         for outcome in ("Success", "Failure")
-        for resource in (machine, f"{machine}/FanOut")
+        for resource in (
+            *(machine, f"{machine}/*", f"{machine}:*", f"{STATES}:mapRun:{name}/FanOut:*"),
+            *(f"{STATES}:execution:{name}:*", f"{STATES}:execution:{name}/FanOut:*"),
+        )
     }
 
 

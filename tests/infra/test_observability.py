@@ -65,7 +65,7 @@ def test_an_alarm_says_what_it_means_and_where_to_read_on(synthesised: Synthesis
 
 
 def test_which_alarms_there_are(synthesised: Synthesised) -> None:
-    always = {"run-failed", "shards-failing", "dead-letters", "throttled"}
+    always = {"run-failed", "shards-failing", "dead-letters", "throttled", "answers-denied"}
     assert set(alarms(synthesised, "plain")) == always
     everything = always | {"budget-passed", "schedule-missed", "trigger-lost"}
     assert set(alarms(synthesised, "busy")) == everything

@@ -11,8 +11,9 @@ from aws_cdk.assertions import Match
 
 from coordinator.state.runs import RUN_DAYS
 from infra.app import FLAGS, build
-from infra.state_machine import definition
-from tests.infra.conftest import KEY_ARN, Synthesised, empty_code, write_jobs
+from tests.infra.conftest import KEY_ARN, REPOSITORY, Synthesised, empty_code, write_jobs
+
+DEFINITION = REPOSITORY / "coordinator" / "run.asl.json"
 
 ROLES = ("plan", "reconcile", "work", "bury", "publish")
 
@@ -39,7 +40,7 @@ def test_the_bucket_is_private_encrypted_and_tells_of_uploads(synthesised: Synth
     synthesised.assertions("plain").has_resource(
         BUCKET,
         {
-            "DeletionPolicy": "Retain",
+            "DeletionPolicy": "RetainExceptOnCreate",
             "Properties": {
                 "PublicAccessBlockConfiguration": {
                     "BlockPublicAcls": True,
@@ -164,7 +165,7 @@ def test_a_function(synthesised: Synthesised, role: str) -> None:
 def test_functions_are_sized_by_the_limits(synthesised: Synthesised) -> None:
     work = function(synthesised, "busy", "work")
     assert (work["MemorySize"], work["Timeout"]) == (512, 120)
-    machine = json.loads(definition())
+    machine = json.loads(DEFINITION.read_text())
     for state in ("Plan", "Reconcile", "Publish"):
         seconds = function(synthesised, "busy", state.lower())["Timeout"]
         assert seconds < machine["States"][state]["TimeoutSeconds"]
@@ -183,7 +184,7 @@ def test_workers_are_never_throttled_by_their_own_mapping(synthesised: Synthesis
     assert mapping["BatchSize"] == 1
     assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
     assert mapping["ScalingConfig"]["MaximumConcurrency"] == 50
-    assert work["ReservedConcurrentExecutions"] == 50
+    assert "ReservedConcurrentExecutions" not in work
 
 
 def test_provisioned_pollers_take_the_place_of_the_maximum_concurrency(
@@ -219,8 +220,8 @@ def test_the_inputs_of_runs_that_name_none_are_told_if_they_lie_elsewhere(
 
 def test_the_machine_is_the_file_with_its_names_filled_in(synthesised: Synthesised) -> None:
     machine = synthesised.only("busy", "AWS::StepFunctions::StateMachine")
-    text = machine["DefinitionString"]
-    assert text == definition()
+    text = synthesised.definition("busy")
+    assert text == DEFINITION.read_text()
     for name in machine["DefinitionSubstitutions"]:
         assert f"${{{name}}}" in text
     assert text.count("${") == sum(
@@ -228,6 +229,20 @@ def test_the_machine_is_the_file_with_its_names_filled_in(synthesised: Synthesis
     )
     assert machine["TracingConfiguration"] == {"Enabled": True}
     assert machine["LoggingConfiguration"]["IncludeExecutionData"] is False
+
+
+def test_the_machine_calls_the_services_of_its_own_partition(synthesised: Synthesised) -> None:
+    machine = synthesised.only("busy", "AWS::StepFunctions::StateMachine")
+    _, pieces = machine["DefinitionString"]["Fn::Join"]
+    references = [piece for piece in pieces if not isinstance(piece, str)]
+    assert len(references) == DEFINITION.read_text().count("arn:aws:states:::") == 7
+    assert references == [{"Ref": "AWS::Partition"}] * 7
+
+
+def test_no_template_names_a_partition(synthesised: Synthesised) -> None:
+    given = {"guest"}  # its options name ARNs
+    for job in set(synthesised.jobs) - given:
+        assert "arn:aws" not in synthesised.path(job).read_text(), job
 
 
 # Triggers -----------------------------------------------------------------------------------------
