@@ -19,7 +19,8 @@ class Settings(BaseModel):
     """The environment of a job's functions, set by `infra/`.
 
     `job_module` is the job's module, `jobs.wordcount`, in the bundle; or the path of a `.py`.
-    `inputs`, a JSON list of `s3://` addresses, is what a run reads whose trigger names nothing.
+    `inputs`, a JSON list of `s3://` addresses, is what a run reads whose trigger names nothing;
+    with `requester_pays`, at the cost of this account.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -27,6 +28,7 @@ class Settings(BaseModel):
     bucket: str = Field(alias="FANFOLD_BUCKET", min_length=3)
     job_module: str = Field(alias="FANFOLD_JOB_MODULE", min_length=1)
     inputs: Json[list[str]] = Field(alias="FANFOLD_INPUTS", default="[]", validate_default=True)
+    requester_pays: bool = Field(alias="FANFOLD_REQUESTER_PAYS", default=False)
 
     def usual_inputs(self, job: str) -> tuple[str, ...]:
         """What a run of a job reads when its trigger names no inputs."""

@@ -60,7 +60,9 @@ def store() -> S3Store:
 @cache
 def inputs() -> S3Inputs:
     """Where this job's objects are listed and read."""
-    return S3Inputs(s3(), glob=loaded_job().job.source.glob)
+    return S3Inputs(
+        s3(), glob=loaded_job().job.source.glob, requester_pays=settings().requester_pays
+    )
 
 
 def now() -> float:

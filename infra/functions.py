@@ -64,6 +64,8 @@ class Functions(Construct):
         }
         if options.inputs:
             self._environment["FANFOLD_INPUTS"] = json.dumps(options.inputs)
+        if options.requester_pays:
+            self._environment["FANFOLD_REQUESTER_PAYS"] = "true"
         self._keys = JobKeys(job.name)
         self.all: dict[str, lambda_.Function] = {}
         self.roles: dict[str, iam.Role] = {}

@@ -76,6 +76,7 @@ class Options(BaseModel):
     input_keys: Annotated[
         tuple[Annotated[str, Field(pattern=_KEY_ARN)], ...], BeforeValidator(_as_list)
     ] = ()
+    requester_pays: bool = False
     uploads: str | None = Field(default=None, pattern=_BUCKET)
     provisioned_pollers: Annotated[Pollers | None, BeforeValidator(_as_pollers)] = None
     reserved: bool = False

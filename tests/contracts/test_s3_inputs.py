@@ -304,9 +304,6 @@ class TestRefusals:
         if versioned:
             keep_versions(client, bucket)
         put(client, bucket, "a")
-        faults.refuse("GetBucketVersioning", refusal("AccessDenied", 403))
-        with pytest.raises(InputUnreadable, match="needs s3:GetBucketVersioning"):
-            found(S3Inputs(client), f"s3://{bucket}/")
         faults.refuse("ListObjectVersions", refusal("AccessDenied", 403))
         faults.refuse("ListObjectsV2", refusal("AccessDenied", 403))
         wanted = "s3:ListBucketVersions" if versioned else "s3:ListBucket"
@@ -317,6 +314,41 @@ class TestRefusals:
         wanted = "s3:GetObjectVersion" if versioned else "s3:GetObject"
         with pytest.raises(InputUnreadable, match=f"{bucket}/a.*needs {wanted} "):
             read(S3Inputs(client), pinned)
+
+    def test_objects_of_another_accounts_bucket_are_pinned_by_their_etags(
+        self, client: S3Client, bucket: str, faults: Faults
+    ) -> None:
+        keep_versions(client, bucket)
+        put(client, bucket, "a")
+        faults.refuse("GetBucketVersioning", refusal("AccessDenied", 403))
+        inputs = S3Inputs(client, sleep=no_sleep)
+        (pinned,) = found(inputs, f"s3://{bucket}/")
+        assert pinned.version_id is None
+        assert read(inputs, pinned) == b"a"
+        client.put_object(Bucket=bucket, Key="a", Body=b"b")
+        with pytest.raises(InputChanged, match="overwritten"):
+            read(inputs, pinned)
+
+    @pytest.mark.parametrize("versioned", [False, True])
+    def test_whoever_pays_says_so_in_every_request(
+        self, client: S3Client, bucket: str, faults: Faults, versioned: bool
+    ) -> None:
+        if versioned:
+            keep_versions(client, bucket)
+        put(client, bucket, "a")
+        client.put_object(Bucket=bucket, Key="empty", Body=b"")
+        for pays in (True, False):
+            faults.requests.clear()
+            inputs = S3Inputs(client, requester_pays=pays, sleep=no_sleep)
+            for pinned in found(inputs, f"s3://{bucket}/"):
+                read(inputs, pinned)
+            listing = "ListObjectVersions" if versioned else "ListObjectsV2"
+            for operation in (listing, "GetObject", "HeadObject"):
+                calls = faults.of(operation)
+                assert calls
+                assert [call.get("x-amz-request-payer") for call in calls] == (
+                    ["requester" if pays else None] * len(calls)
+                ), operation
 
     def test_a_bucket_that_is_not_there(self, inputs: S3Inputs) -> None:
         with pytest.raises(InputUnreadable, match=r"no-such-bucket-at-all.*does not exist"):

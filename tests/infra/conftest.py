@@ -60,6 +60,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "inputs": "s3://lake/raw/2026/*.csv,s3://lake/raw/extra/",
         "inputKeys": KEY_ARN,
         "uploads": "landing",
+        "requesterPays": True,
         "alarmTopic": "arn:aws:sns:eu-west-1:123456789012:alarms",
         "logDays": 90,
     },

@@ -212,6 +212,7 @@ def test_the_inputs_of_runs_that_name_none_are_told_if_they_lie_elsewhere(
     environment = function(synthesised, "guest", "plan")["Environment"]["Variables"]
     told = json.loads(environment["FANFOLD_INPUTS"])
     assert told == ["s3://lake/raw/2026/*.csv", "s3://lake/raw/extra/"]
+    assert environment["FANFOLD_REQUESTER_PAYS"] == "true"
     assert "FANFOLD_INPUTS" not in function(synthesised, "busy", "plan")["Environment"]["Variables"]
 
 

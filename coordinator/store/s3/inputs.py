@@ -71,6 +71,7 @@ class S3Inputs:
         client: see `requests.make_client`. It follows a bucket to its region.
         glob: what the last step of a key must match to be found by a prefix.
         page_size: keys in a page at most; S3 gives no more than 1,000.
+        requester_pays: whether requests say that their sender pays for them, where buckets ask it.
         sleep: waits that many seconds before a broken read is resumed.
     """
 
@@ -80,11 +81,13 @@ class S3Inputs:
         *,
         glob: str = "*",
         page_size: int = PAGE_SIZE,
+        requester_pays: bool = False,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._client = client
         self._name = compile_step(glob)
         self._page_size = page_size
+        self._pays = requester_pays
         self._sleep = sleep
         self._versioned: dict[str, bool] = {}
 
@@ -108,7 +111,7 @@ class S3Inputs:
 
         Every request names etag and version, so that `close` has nothing left to check.
         """
-        source = _PinnedSource(self._client, pinned)
+        source = _PinnedSource(self._client, pinned, pays=self._pays)
         if start >= pinned.size:
             source.check()
         return RangedReader(
@@ -148,7 +151,7 @@ class S3Inputs:
 
     def _list(self, bucket: str, prefix: str, at: _Cursor, limit: int) -> _Rows:
         address = f"s3://{bucket}/{prefix}"
-        permission = "s3:GetBucketVersioning"
+        permission = "s3:ListBucket"
         try:
             versioned = self._is_versioned(bucket)
             permission = "s3:ListBucketVersions" if versioned else "s3:ListBucket"
@@ -164,6 +167,8 @@ class S3Inputs:
             "MaxKeys": limit,
             "OptionalObjectAttributes": ["RestoreStatus"],
         }
+        if self._pays:
+            request["RequestPayer"] = "requester"
         if at.after:
             request["StartAfter"] = at.after
         while True:  # S3 may give pages without a key that are not the last
@@ -183,6 +188,8 @@ class S3Inputs:
             "MaxKeys": limit,
             "OptionalObjectAttributes": ["RestoreStatus"],
         }
+        if self._pays:
+            request["RequestPayer"] = "requester"
         if at.after:
             request["KeyMarker"] = at.after
         if at.version:
@@ -199,11 +206,17 @@ class S3Inputs:
             request["KeyMarker"], request["VersionIdMarker"] = following
 
     def _is_versioned(self, bucket: str) -> bool:
-        """Whether the bucket keeps versions, or has kept them."""
+        """Whether the bucket keeps versions, or has kept them. Only the account that it belongs to
+        is told: objects of another's are pinned by their etags."""
         if bucket not in self._versioned:
-            with requesting():
-                answer = self._client.get_bucket_versioning(Bucket=bucket)
-            self._versioned[bucket] = "Status" in answer
+            try:
+                with requesting():
+                    answer = self._client.get_bucket_versioning(Bucket=bucket)
+                self._versioned[bucket] = "Status" in answer
+            except Trouble as trouble:
+                if trouble.cause is not Cause.DENIED:
+                    raise
+                self._versioned[bucket] = False
         return self._versioned[bucket]
 
     def _pin(self, bucket: str, row: ObjectTypeDef | ObjectVersionTypeDef) -> Pinned:
@@ -224,9 +237,10 @@ class S3Inputs:
 class _PinnedSource:
     """Range requests for exactly one version of an object."""
 
-    def __init__(self, client: S3Client, pinned: Pinned) -> None:
+    def __init__(self, client: S3Client, pinned: Pinned, *, pays: bool) -> None:
         self._client = client
         self._pinned = pinned
+        self._pays = pays
         self._bucket, self._key = _parse(pinned.key)
 
     def fetch(self, start: int, stop: int | None) -> Fetched:
@@ -237,6 +251,8 @@ class _PinnedSource:
             "IfMatch": f'"{self._pinned.etag}"',
             "Range": f"bytes={start}-{end - 1}",
         }
+        if self._pays:
+            request["RequestPayer"] = "requester"
         if self._pinned.version_id is not None:
             request["VersionId"] = self._pinned.version_id
         try:
@@ -253,6 +269,8 @@ class _PinnedSource:
             "Key": self._key,
             "IfMatch": f'"{self._pinned.etag}"',
         }
+        if self._pays:
+            request["RequestPayer"] = "requester"
         if self._pinned.version_id is not None:
             request["VersionId"] = self._pinned.version_id
         try:
