@@ -14,7 +14,7 @@ from coordinator.model import Message, RunRecord
 from coordinator.rules.transport import METRICS
 
 logger = Logger(service="fanfold", log_uncaught_exceptions=False)
-tracer = Tracer(service="fanfold")
+tracer = Tracer(service="fanfold", auto_patch=False)  # a handler is one span, no request is
 metrics = Metrics(namespace=METRICS, service="")  # the job is the only dimension
 
 Handler = Callable[[dict[str, Any], LambdaContext], dict[str, Any]]

@@ -64,6 +64,8 @@ class Functions(Construct):
         }
         if options.inputs:
             self._environment["FANFOLD_INPUTS"] = json.dumps(options.inputs)
+        if not options.tracing:
+            self._environment["POWERTOOLS_TRACE_DISABLED"] = "true"
         if options.requester_pays:
             self._environment["FANFOLD_REQUESTER_PAYS"] = "true"
         self._keys = JobKeys(job.name)
@@ -200,7 +202,8 @@ class Functions(Construct):
         )
         allow(role, "logs:CreateLogStream", "logs:PutLogEvents", on=[log_group.log_group_arn])
         allow_it(role)
-        acknowledge_wildcards(role, ["*"], "X-Ray's PutTraceSegments takes no resource.")
+        if self._options.tracing:
+            acknowledge_wildcards(role, ["*"], "X-Ray's PutTraceSegments takes no resource.")
         function = lambda_.Function(
             self,
             name_here,
@@ -214,7 +217,7 @@ class Functions(Construct):
             memory_size=memory_mb,
             timeout=Duration.seconds(seconds),
             reserved_concurrent_executions=reserved,
-            tracing=lambda_.Tracing.ACTIVE,
+            tracing=lambda_.Tracing.ACTIVE if self._options.tracing else None,
             log_group=log_group,
             environment=self._environment,
             snap_start=lambda_.SnapStartConf.ON_PUBLISHED_VERSIONS

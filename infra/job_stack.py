@@ -71,6 +71,7 @@ class JobStack(Stack):
             queues=queues,
             storage=storage,
             logs=logs,
+            tracing=options.tracing,
         )
         self.told = options.alarm_topic is not None or options.alarm_email is not None
         lost = (

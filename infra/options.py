@@ -81,6 +81,7 @@ class Options(BaseModel):
     provisioned_pollers: Annotated[Pollers | None, BeforeValidator(_as_pollers)] = None
     reserved: bool = False
     snap_start: bool = False
+    tracing: bool = False
     alarm_topic: str | None = Field(
         default=None, pattern=r"^arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:.+$"
     )

@@ -37,6 +37,7 @@ class StateMachine(Construct):
         queues: Queues,
         storage: Storage,
         logs: LogGroups,
+        tracing: bool,
     ) -> None:
         super().__init__(scope, construct_id)
         machine_arn = names.machine_arn(self)
@@ -65,7 +66,7 @@ class StateMachine(Construct):
                 "PublishFunctionArn": functions.publish.function_arn,
                 "QueueUrl": queues.work.queue_url,
             },
-            tracing_enabled=True,
+            tracing_enabled=tracing,
             # Without data: it holds task tokens, and whoever has one can answer it.
             logs=sfn.LogOptions(
                 destination=logs.group("MachineLogs", f"/aws/vendedlogs/states/{names.stack}"),
@@ -84,6 +85,13 @@ class StateMachine(Construct):
             "Step Functions keeps every execution's whole history for 90 days, children too; "
             "logging it again would cost two lines a shard.",
         )
+
+        if not tracing:
+            acknowledge(
+                self.machine,
+                "AwsSolutions-SF2",
+                "Traces cost by the shard, and a run's history shows what they would: by option.",
+            )
 
     def _allow_children(self, names: Names) -> None:
         """Allow a Map to run its children, and a redrive to take up those of an open Map.

@@ -52,7 +52,12 @@ DECLARATIONS = {
 }
 KEY_ARN = "arn:aws:kms:eu-west-1:123456789012:key/0b7d4e2c-0000-4000-8000-1234567890ab"
 OPTIONS: dict[str, dict[str, Any]] = {
-    "busy": {"alarmEmail": "on-call@example.com", "versioned": True, "runbooks": "https://wiki/r/"},
+    "busy": {
+        "tracing": True,
+        "alarmEmail": "on-call@example.com",
+        "versioned": True,
+        "runbooks": "https://wiki/r/",
+    },
     "sealed": {"kms": "new", "alarmEmail": "on-call@example.com"},
     "guest": {
         "bucket": "shared-bucket",

@@ -150,9 +150,9 @@ def test_services_may_use_a_new_key_for_what_they_write(synthesised: Synthesised
 
 
 def of_role(synthesised: Synthesised, role: str) -> set[Grant]:
-    """What a function of the plain job may do, but for traces."""
+    """What a function of the plain job may do."""
     policies = Policies(synthesised.template("plain"))
-    return policies.grants(policies.role_of(role)) - TRACING
+    return policies.grants(policies.role_of(role))
 
 
 def to_consume(queue: str) -> set[Grant]:
@@ -209,11 +209,17 @@ def test_work_may_do_exactly_this(synthesised: Synthesised) -> None:
     }
 
 
-def test_every_function_may_log_and_trace(synthesised: Synthesised) -> None:
+def test_every_function_may_log(synthesised: Synthesised) -> None:
     policies = Policies(synthesised.template("plain"))
     for role in ROLES:
-        grants = policies.grants(policies.role_of(role))
-        assert to_log(role) | TRACING <= grants, role
+        assert to_log(role) <= policies.grants(policies.role_of(role)), role
+
+
+def test_only_where_it_is_asked_for_functions_may_trace(synthesised: Synthesised) -> None:
+    for job, traced in (("busy", TRACING), ("plain", set())):
+        policies = Policies(synthesised.template(job))
+        for role in ROLES:
+            assert policies.grants(policies.role_of(role)) & TRACING == traced, (job, role)
 
 
 @pytest.mark.parametrize("job", JOBS)

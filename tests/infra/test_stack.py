@@ -156,7 +156,11 @@ def test_a_function(synthesised: Synthesised, role: str) -> None:
     assert found["Architectures"] == ["arm64"]
     assert found["Handler"] == f"functions.{role}.handler"
     assert found["TracingConfig"] == {"Mode": "Active"}
+    assert "TracingConfig" not in function(synthesised, "plain", role)
+    untraced = function(synthesised, "plain", role)["Environment"]["Variables"]
+    assert untraced["POWERTOOLS_TRACE_DISABLED"] == "true"
     environment = found["Environment"]["Variables"]
+    assert "POWERTOOLS_TRACE_DISABLED" not in environment
     assert environment["FANFOLD_JOB_MODULE"] == "jobs.busy"
     assert environment["POWERTOOLS_METRICS_NAMESPACE"] == "Fanfold"
     assert environment["PYTHONHASHSEED"] == "0"
@@ -229,6 +233,8 @@ def test_the_machine_is_the_file_with_its_names_filled_in(synthesised: Synthesis
         text.count(f"${{{name}}}") for name in machine["DefinitionSubstitutions"]
     )
     assert machine["TracingConfiguration"] == {"Enabled": True}
+    other = synthesised.only("plain", "AWS::StepFunctions::StateMachine")
+    assert not other.get("TracingConfiguration", {}).get("Enabled")
     assert machine["LoggingConfiguration"]["IncludeExecutionData"] is False
 
 

@@ -84,9 +84,7 @@ MISTAKES = (
     TemplateMistake("plain", bury_may_write_entries, (BURY,)),
     TemplateMistake("plain", bury_may_not_answer_children, (BURY,)),
     TemplateMistake("plain", work_may_not_see_that_a_key_is_missing, (WORK,)),
-    TemplateMistake(
-        "plain", plan_may_not_log, (test_grants.test_every_function_may_log_and_trace,)
-    ),
+    TemplateMistake("plain", plan_may_not_log, (test_grants.test_every_function_may_log,)),
     TemplateMistake("busy", a_schedule_may_start_any_machine, (STARTING,)),
     TemplateMistake("busy", a_schedule_may_not_start_its_machine, (STARTING,)),
     TemplateMistake("busy", a_schedule_may_not_leave_what_is_lost, (STARTING,)),
