@@ -124,7 +124,6 @@ def attend(
         error = caught
     except Exception as caught:  # noqa: BLE001  whatever breaks an attempt is noted
         error = AttemptFailed(f"The attempt broke off with {reason_of(caught)}.")
-        error.__cause__ = caught
     note = note_of(
         error, message, attempt=attempt, receives=receives, at=place.clock(), began=began
     )

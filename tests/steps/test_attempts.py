@@ -5,6 +5,8 @@ from __future__ import annotations
 import bz2
 import gzip
 import math
+import resource
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -12,6 +14,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
+from pydantic import BaseModel, field_validator
 
 from coordinator.errors import (
     AttemptFailed,
@@ -19,6 +22,7 @@ from coordinator.errors import (
     Fate,
     InputChanged,
     LedgerBroken,
+    MapFailed,
     RetryableError,
     ShardsFailed,
     StoreUnavailable,
@@ -32,13 +36,23 @@ from coordinator.job import Job
 from coordinator.limits import Limits
 from coordinator.loading.program import Program
 from coordinator.machine.local import ON_OWN_MACHINE, Hear
-from coordinator.model import Entry, Message, Receipt, RunRecord
+from coordinator.model import Entry, Message, Pinned, Receipt, RunRecord, Shard, Slice
 from coordinator.rules.pacing import backoff_seconds
 from coordinator.state import ledger, notes, runs
-from coordinator.steps.attempts import Again, Answered, Failed, attend, bury, perform
+from coordinator.steps.attempts import (
+    Again,
+    Answered,
+    Failed,
+    Unwanted,
+    attend,
+    bury,
+    check_split,
+    peak_memory_bytes,
+    perform,
+)
 from coordinator.steps.plan import plan as plan_map
 from coordinator.steps.reconcile import FanOut, reconcile
-from coordinator.steps.workplace import UNHURRIED, Guard, Workplace
+from coordinator.steps.workplace import UNHURRIED, Done, Guard, Workplace
 from coordinator.store.memory import MemoryStore
 from coordinator.testing import outcome_of
 from tests.support import World, a_job, examples, words
@@ -136,6 +150,22 @@ def begun(world: World) -> tuple[Workplace, list[Message]]:
     )
     assert isinstance(ahead, FanOut)
     return place_of(world, ahead.run), ahead.messages()
+
+
+def following(place: Workplace, messages: Sequence[Message]) -> tuple[Workplace, list[Message]]:
+    """The first wave of the next stage, once these messages are done."""
+    for message in messages:
+        assert isinstance(try_once(place, message, f"of-{message.shard.id}"), Answered)
+    ahead = reconcile(
+        place.store,
+        place.job,
+        place.run,
+        draft=f"after-{messages[0].stage}",
+        code_version="test",
+        clock=lambda: 0.0,
+    )
+    assert isinstance(ahead, FanOut)
+    return replace(place, run=ahead.run), ahead.messages()
 
 
 def result(world: World, crew: Crew | None = None) -> dict[str, bytes]:
@@ -237,6 +267,43 @@ def test_a_shard_that_can_not_be_cut_and_comes_a_record_further_each_time_is_nam
     assert len(str(caught.value)) < 700
 
 
+def a_split(depth: int, records: int) -> tuple[Shard, Done]:
+    """The last child after so many splits, split again after so many records."""
+    first, second = (
+        Slice.whole(Pinned(key=key, size=9, etag="e")) for key in ("first.gz", "second.gz")
+    )
+    done = Done(Receipt(attempt="a", records_in=records), (first,), ((second,),))
+    return Shard(id=".".join(["0"] * (depth + 1)), slices=(first, second)), done
+
+
+@pytest.mark.parametrize(("depth", "records"), [(11, 0), (11, 1), (12, 2), (99, 2), (99, 1000)])
+def test_a_shard_that_gets_on_is_split_again(depth: int, records: int) -> None:
+    check_split(*a_split(depth, records))
+
+
+@pytest.mark.parametrize(
+    ("depth", "records", "says"),
+    [
+        (12, 0, "0 records"),
+        (12, 1, "1 record:"),
+        (13, 1, "1 record:"),
+        (100, 2, "2 records:"),
+        (100, 1000, "1000 records:"),
+    ],
+)
+def test_a_shard_that_does_not_get_on_is_not_split_for_ever(
+    depth: int, records: int, says: str
+) -> None:
+    shard, done = a_split(depth, records)
+
+    with pytest.raises(MapFailed, match=f"split {depth} times, and is stopped again after {says}"):
+        check_split(shard, done)
+    with pytest.raises(MapFailed, match=r"too short to read first\.gz up to there") as caught:
+        check_split(shard, done)
+    assert str(caught.value).startswith(f"Shard {shard.id[:40]} was split")
+    check_split(shard, replace(done, children=()))
+
+
 def test_a_map_of_lists_gets_the_same_lists_wherever_its_shard_is_split() -> None:
     bodies = dict.fromkeys("abcdef", b"1\n2\n3\n4\n")
     world = World(batched(Lines()), bodies)
@@ -320,6 +387,49 @@ def test_records_that_kill_are_quarantined_and_all_others_are_mapped(
     assert len(outcome.quarantine) == records.count("poison")
     assert all("killed its worker" in line["reason"] for line in outcome.quarantine)
     assert world.findings() == []
+
+
+def test_a_record_whose_model_kills_is_quarantined() -> None:
+    class Deadly(BaseModel):
+        n: int
+
+        @field_validator("n")
+        @classmethod
+        def check(cls, n: int) -> int:
+            if n == 2:
+                raise Killed
+            return n
+
+    job = a_job(JsonLines(model=Deadly), lambda record: [record.n])
+    world = World(job, {"a": b'{"n":1}\n{"n":2}\n{"n":3}\n'})
+
+    outcome = outcome_of(job, world.store, world.run(Crew(world)).manifest)
+
+    assert outcome.records() == [1, 3]
+    assert [line["offset"] for line in outcome.quarantine] == [8]
+
+
+def test_a_shard_that_is_taken_apart_says_by_which_code() -> None:
+    world = World(deadly(Lines(), "map"), {"a": b"fine\npoison\n"})
+
+    manifest = world.run(Crew(world)).manifest
+
+    assert [program.code_version for program in manifest.programs] == ["test"]
+
+
+def test_a_shard_that_may_not_be_split_is_not_taken_apart_whatever_dies_of_it() -> None:
+    job = Job("job", Lines(), limits=Limits(tolerated=1000, attempts=4))
+
+    @job.map_shard
+    def die(lines: Iterator[str]) -> Iterator[str]:
+        yield next(lines)
+        raise Killed
+
+    world = World(job, {"a": b"1\n2\n3\n"})
+
+    with pytest.raises(ShardsFailed, match=r"4 times without an outcome\. It died"):
+        world.run(Crew(world))
+    assert [*world.store.list(world.keys.ledger("map"))] == []
 
 
 def test_an_object_that_kills_is_quarantined() -> None:
@@ -428,27 +538,60 @@ def test_a_shard_whose_plan_was_tampered_with_is_refused() -> None:
     assert (verdict.note.error, verdict.note.fate) == ("LedgerBroken", Fate.RUN)
 
 
-def test_an_attempt_whose_clock_is_set_back_took_no_time() -> None:
+@pytest.mark.parametrize(
+    ("ended", "seconds"), [(400.0, 0.0), (1000.25, 0.25), (1001.23456789, 1.234568)]
+)
+def test_an_attempt_takes_the_time_to_its_end_and_none_if_the_clock_is_set_back(
+    ended: float, seconds: float
+) -> None:
     place, messages = begun(a_world())
-    times = iter([1000.0, 400.0])
-    back = Workplace(
-        place.store, place.run, lambda: next(times), place.inputs, place.job, Program("test")
-    )
+    times = iter([1000.0, ended])
+    timed = replace(place, clock=lambda: next(times))
 
-    assert perform(back, messages[0], attempt="back", guard=UNHURRIED).seconds == 0.0
+    assert perform(timed, messages[0], attempt="a", guard=UNHURRIED).seconds == seconds
 
 
 def test_an_attempt_of_more_than_half_a_day_does_not_commit() -> None:
     world = a_world()
     place, messages = begun(world)
-    times = iter([0.0, 12 * 3600 + 1.0])
-    late = Workplace(
-        place.store, place.run, lambda: next(times), place.inputs, place.job, Program("test")
-    )
+
+    def perform_for(seconds: float) -> None:
+        times = iter([0.0, seconds])
+        late = replace(place, clock=lambda: next(times))
+        perform(late, messages[0], attempt="late", guard=UNHURRIED)
 
     with pytest.raises(AttemptFailed, match="more than 12 hours and does not commit"):
-        perform(late, messages[0], attempt="late", guard=UNHURRIED)
+        perform_for(12 * 3600 + 0.5)
     assert ledger.find(world.store, world.keys, "map", "0") is None
+    perform_for(12 * 3600)
+    assert ledger.find(world.store, world.keys, "map", "0") is not None
+
+
+def test_an_attempt_at_what_nobody_wants_any_more_does_nothing_and_says_why() -> None:
+    world = a_world()
+    place, messages = begun(world)
+    runs.cancel(world.store, world.keys)
+    place = replace(place, run=world.record())
+    files = [(stat.key, stat.tag) for stat in world.store.list("")]
+
+    tried = try_once(place, messages[0], "a", receives=2)
+    buried = bury(place, messages[0], receives=5, reason="Its worker died.")
+
+    assert tried == buried == Unwanted(reason="Run r1 is cancelled.")
+    assert files == [(stat.key, stat.tag) for stat in world.store.list("")]
+
+
+@pytest.mark.parametrize(("platform", "unit"), [("linux", 1024), ("darwin", 1)])
+def test_the_peak_of_memory_is_in_bytes_wherever_a_worker_runs(
+    platform: str, unit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Usage:
+        ru_maxrss = 77
+
+    monkeypatch.setattr(resource, "getrusage", lambda who: Usage)
+    monkeypatch.setattr(sys, "platform", platform)
+
+    assert peak_memory_bytes() == 77 * unit
 
 
 # ------------------------------------------------------------------------------------------------

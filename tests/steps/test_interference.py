@@ -262,6 +262,28 @@ def test_a_shard_that_refuses_more_than_is_tolerated_commits_nothing_and_is_mend
     assert (manifest.quarantined, manifest.stages["map"].mapped) == (0, 3)
 
 
+@pytest.mark.parametrize(
+    ("bad", "tolerated", "says"),
+    [
+        (1, 0, r"1 record was refused, and the job tolerates 0\. The first: a at 0: .*\. Mend"),
+        (2, 1, r"2 records were refused, and the job tolerates 1\. The first: a at 0: .*\. Mend"),
+    ],
+)
+def test_it_is_said_how_many_records_were_refused_and_which_was_the_first(
+    bad: int, tolerated: int, says: str
+) -> None:
+    job = a_job(Lines(), lambda line: [int(line)], limits=Limits(tolerated=tolerated))
+
+    with pytest.raises(FanfoldError, match=says):
+        World(job, {"a": b"x\n" * bad}).run()
+
+
+def test_as_many_refused_records_as_are_tolerated_do_not_stop_a_run() -> None:
+    job = a_job(Lines(), lambda line: [int(line)], limits=Limits(tolerated=2))
+
+    assert World(job, {"a": b"x\n1\ny\n"}).run().manifest.quarantined == 2
+
+
 def test_shards_with_quarantined_records_are_done_again_and_no_others() -> None:
     mapped: list[str] = []
     mended: list[bool] = []
