@@ -18,6 +18,7 @@ from coordinator.errors import (
     StoreUnavailable,
 )
 from coordinator.formats.base import Batch
+from coordinator.formats.jsonlines import JsonLines
 from coordinator.formats.lines import Lines
 from coordinator.formats.objects import Object, ObjectReader, Objects
 from coordinator.job import Job
@@ -27,7 +28,8 @@ from coordinator.steps.map import Context, MapShard
 from coordinator.steps.workplace import UNHURRIED, Guard
 from coordinator.store.memory import MemoryInputs
 from coordinator.store.ports import Readable
-from tests.support import World, pin
+from coordinator.testing import outcome_of
+from tests.support import World, a_job, pin
 
 FORMS = ["map", "map_batch", "map_shard"]
 
@@ -393,3 +395,189 @@ def test_a_map_that_drops_the_last_record_has_read_all() -> None:
     shard.run()
 
     assert shard.outlet.outputs == [3]  # type: ignore[attr-defined]
+
+
+# ------------------------------------------------------------------------------------------------
+# What a map learns of its record
+# ------------------------------------------------------------------------------------------------
+
+
+def test_a_map_learns_where_its_record_lies() -> None:
+    def mapped(line: str, context: Context) -> list[tuple[str, ...]]:
+        where = (context.job, context.run_id, context.shard, context.key, str(context.offset))
+        return [(line, *where, context.idempotency_key)]
+
+    world = World(a_job(JsonLines(), mapped), {"a": b"1\n22\n", "b": b"3\n"}, shard_bytes=5)
+
+    records = outcome_of(world.job, world.store, world.run().manifest).records()
+
+    assert records == [
+        [1, "job", "r1", "0", "a", "0", "job/r1/a@0"],
+        [22, "job", "r1", "0", "a", "2", "job/r1/a@2"],
+        [3, "job", "r1", "1", "b", "0", "job/r1/b@0"],
+    ]
+
+
+# ------------------------------------------------------------------------------------------------
+# Where a shard stops
+# ------------------------------------------------------------------------------------------------
+
+
+class TripAfter:
+    """A guard that trips from when it has been asked so many times."""
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+
+    def tripped(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def stopped(form: str, times: int, bodies: dict[str, bytes] | None = None) -> MapShard:
+    """A shard whose guard trips when it has been asked so many times."""
+    job = Job("job", JsonLines())
+    if form == "map":
+        job.map(lambda record: [record])
+    elif form == "map_batch":
+        job.map_batch(size=2)(lambda records: records)
+    else:
+        job.map_shard(lambda records: records, splittable=True)
+    inputs = MemoryInputs(bodies or {"a": b"1\n", "b": b"2\n\n3\n4\n", "c": b"5\n"})
+    shard = shard_over(job, inputs, guard=TripAfter(times))
+    shard.run()
+    return shard
+
+
+def places_of(slices: tuple[Slice, ...]) -> list[tuple[str, int, int]]:
+    return [(piece.key, piece.start, piece.stop) for piece in slices]
+
+
+@pytest.mark.parametrize("form", ["map", "map_shard"])
+@pytest.mark.parametrize(
+    ("times", "outputs", "blank", "covered", "rest"),
+    [
+        (0, [1], 0, [("a", 0, 2)], [("b", 0, 7), ("c", 0, 2)]),
+        (1, [1], 0, [("a", 0, 2)], [("b", 0, 7), ("c", 0, 2)]),
+        (2, [1, 2], 1, [("a", 0, 2), ("b", 0, 3)], [("b", 3, 7), ("c", 0, 2)]),
+        (4, [1, 2, 3, 4], 1, [("a", 0, 2), ("b", 0, 7)], [("c", 0, 2)]),
+        (5, [1, 2, 3, 4, 5], 1, [("a", 0, 2), ("b", 0, 7), ("c", 0, 2)], []),
+    ],
+)
+def test_a_shard_stops_before_the_next_record_but_never_before_its_first(
+    form: str, times: int, outputs: list[int], blank: int, covered: list[Any], rest: list[Any]
+) -> None:
+    shard = stopped(form, times)
+
+    assert shard.outlet.outputs == outputs  # type: ignore[attr-defined]
+    assert (shard.records_in, shard.blank) == (len(outputs) + blank, blank)
+    assert places_of(shard.covered) == covered
+    assert places_of(shard.rest) == rest
+
+
+@pytest.mark.parametrize("times", [0, 1])
+def test_a_map_of_lists_stops_between_two_lists(times: int) -> None:
+    shard = stopped("map_batch", times)
+
+    assert shard.outlet.outputs == [1, 2]  # type: ignore[attr-defined]
+    assert places_of(shard.covered) == [("a", 0, 2), ("b", 0, 3)]
+    assert places_of(shard.rest) == [("b", 3, 7), ("c", 0, 2)]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_shard_of_many_records_that_nothing_stops_is_done_as_a_whole(form: str) -> None:
+    shard = stopped(form, 10_000, {"a": b"1234\n" * 1000})
+
+    assert len(shard.outlet.outputs) == 1000  # type: ignore[attr-defined]
+    assert (places_of(shard.covered), shard.rest) == ([("a", 0, 5000)], ())
+
+
+@pytest.mark.parametrize(
+    ("size", "lists"),
+    [
+        (1, ["1", "2", "3", "4", "5"]),
+        (2, ["12", "34", "5"]),
+        (3, ["123", "45"]),
+        (4, ["1234", "5"]),
+        (5, ["12345"]),
+        (6, ["12345"]),
+    ],
+)
+def test_lists_have_their_size_wherever_objects_begin(size: int, lists: list[str]) -> None:
+    job = Job("job", JsonLines())
+    job.map_batch(size=size)(lambda records: ["".join(map(str, records))])
+    shard = shard_over(
+        job, MemoryInputs({"a": b"1\n", "b": b"2\n3\n4\n", "c": b"\n", "d": b"5\n", "e": b"\n"})
+    )
+
+    shard.run()
+
+    assert shard.outlet.outputs == lists  # type: ignore[attr-defined]
+    assert (shard.records_in, shard.blank) == (7, 2)
+
+
+# ------------------------------------------------------------------------------------------------
+# What a map raises
+# ------------------------------------------------------------------------------------------------
+
+
+def raising(form: str, error: Exception) -> Job:
+    """A map of each form that raises at the second record."""
+
+    def look(line: str) -> str:
+        if line == "2":
+            raise error
+        return line
+
+    job = Job("job", Lines(), limits=Limits(tolerated=1000))
+    if form == "map":
+        job.map(lambda line: [look(line)])
+    elif form == "map_batch":
+        job.map_batch(size=3)(lambda lines: [look(line) for line in lines])
+    else:
+        job.map_shard(lambda lines: (look(line) for line in lines))
+    return job
+
+
+@pytest.mark.parametrize("last", [b"", b"3\n"])
+@pytest.mark.parametrize("form", FORMS)
+def test_an_error_of_the_tree_is_the_attempts_and_no_records(form: str, last: bytes) -> None:
+    refused: list[str] = []
+    job = raising(form, RetryableError("Try later."))
+    shard = shard_over(job, MemoryInputs({"a": b"1\n2\n" + last}), refused=refused)
+
+    with pytest.raises(RetryableError, match=r"Try later\."):
+        shard.run()
+    assert refused == []
+
+
+@pytest.mark.parametrize("last", [b"", b"3\n"])
+def test_an_error_in_a_map_of_whole_shards_is_its_shards(last: bytes) -> None:
+    job = raising("map_shard", ValueError("two"))
+    shard = shard_over(job, MemoryInputs({"a": b"1\n2\n" + last}))
+
+    with pytest.raises(MapFailed, match="map_shard raised ValueError: two"):
+        shard.run()
+
+
+def test_an_output_of_a_map_of_whole_shards_that_can_not_cross_is_its_shards() -> None:
+    job = Job("job", Lines())
+    job.map_shard(lambda lines: (("\ud800" + line, 1) for line in lines))
+    job.reduce(lambda key, values: list(values))
+
+    with pytest.raises(FanfoldError, match="map_shard raised"):
+        World(job.check(), {"a": b"1\n2\n"}).run()
+
+
+def test_a_map_that_is_given_less_than_its_shard_does_not_see_an_end() -> None:
+    ended: list[bool] = []
+
+    def read_all(records: Iterator[Any]) -> Iterator[Any]:
+        yield from records
+        ended.append(True)
+
+    shard = shard_over(lines_job(read_all), MemoryInputs({"a": b"1\n2\n3\n4\n"}), guard=Cancelled())
+
+    with pytest.raises(RunCancelled):
+        shard.run()
+    assert ended == []

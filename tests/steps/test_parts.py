@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,11 +18,11 @@ from tests.support import World, a_job
 
 
 @pytest.fixture
-def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Encoded, list[bytes]]]:
+def written(monkeypatch: pytest.MonkeyPatch) -> tuple[Encoded, list[bytes]]:
     """An outlet that has room for ten bytes, and what it has written."""
     monkeypatch.setattr(writing, "WAITING_BYTES", 10)
     found: list[bytes] = []
-    yield Encoded(lambda output: output, found.append), found
+    return Encoded(lambda output: output, found.append), found
 
 
 def test_what_is_taken_waits_until_there_is_no_more_room(
