@@ -353,6 +353,36 @@ def test_an_owner_that_was_replaced_redoes_nothing() -> None:
     assert runs.read(store, KEYS).redrafts == 0
 
 
+@pytest.mark.parametrize("state", ["publishing", "published"])
+def test_nothing_is_redone_of_a_run_that_is_committed_meanwhile(state: str) -> None:
+    store, run = refused(lambda store: None)
+    runs.change(store, KEYS, lambda found: found.model_copy(update={"state": state}))
+    after = runs.read(store, KEYS)
+
+    for seen in (run, after):
+        with pytest.raises(Superseded, match=f"is {state} already"):
+            redo_quarantined(store, seen, draft="late")
+    assert runs.read(store, KEYS) == after
+
+
+def test_a_run_that_was_cancelled_once_it_was_redone_is_not_gone_on_with() -> None:
+    store, run = refused(lambda store: None)
+    redo_quarantined(store, run, draft="first")
+    runs.cancel(store, KEYS)
+
+    with pytest.raises(RunCancelled):
+        redo_quarantined(store, run, draft="second")
+
+
+def test_a_redo_where_nothing_was_refused_gives_the_run_as_it_is() -> None:
+    world = a_world(MemoryStore())
+    world.run()
+    fields: dict[str, Any] = {"state": "running", "published": None}
+    run = runs.change(world.store, KEYS, lambda found: found.model_copy(update=fields))
+
+    assert redo_quarantined(world.store, run, draft="again") == run == world.record()
+
+
 def test_what_failed_is_in_the_price_of_a_run() -> None:
     tries = count()
 

@@ -10,7 +10,14 @@ from itertools import islice
 import pytest
 from hypothesis import given, strategies as st
 
-from coordinator.errors import InputInvalid, LedgerBroken, NoInput, SourceContradicted, Superseded
+from coordinator.errors import (
+    CodeChanged,
+    InputInvalid,
+    LedgerBroken,
+    NoInput,
+    SourceContradicted,
+    Superseded,
+)
 from coordinator.formats.csv import Csv
 from coordinator.formats.lines import Lines
 from coordinator.formats.objects import Objects
@@ -151,6 +158,95 @@ def test_a_listing_that_is_taken_up_does_not_begin_again() -> None:
 
     assert ref.objects == 30
     assert inputs.listed == 30
+
+
+def test_a_listing_that_is_broken_off_says_how_far_it_came_and_what_it_took() -> None:
+    job, store, inputs = a_job(Lines()), MemoryStore(), MemoryInputs(BODIES, page_size=4)
+    run = begin(store, job)
+    seconds = iter([10.0, 11.5, 20.0, 22.25, 30.0, 30.125])
+
+    def go_on(draft: str, pages: int) -> None:
+        nonlocal run
+        run = plan_map(
+            store,
+            inputs,
+            job,
+            run,
+            draft=draft,
+            pages=pages,
+            code_version="test",
+            clock=lambda: next(seconds),
+        )
+        assert run == runs.read(store, KEYS)
+
+    go_on("first", 2)
+    assert run.listing is not None
+    assert (run.listing.objects, run.listing.cursor, len(run.listing.chunks)) == (8, "k07", 1)
+    assert (run.plans, run.passes, run.coordinator_seconds) == ({}, 1, 1.5)
+    go_on("second", 1)
+    assert (run.listing.objects, run.listing.cursor, len(run.listing.chunks)) == (12, "k11", 2)
+    assert (run.plans, run.passes, run.coordinator_seconds) == ({}, 2, 3.75)
+    go_on("third", 5)
+    assert (run.plans["map"].objects, run.passes, run.coordinator_seconds) == (30, 3, 3.875)
+
+
+def test_a_listing_that_others_have_gone_on_with_is_not_set_back() -> None:
+    job, store, inputs = a_job(Lines()), MemoryStore(), MemoryInputs(BODIES, page_size=4)
+    late = begin(store, job)
+
+    def go_on(run: RunRecord, draft: str) -> RunRecord:
+        return plan_map(
+            store,
+            inputs,
+            job,
+            run,
+            draft=draft,
+            pages=1,
+            code_version="test",
+            clock=lambda: 0.0,
+        )
+
+    ahead = go_on(go_on(late, "first"), "second")
+
+    assert go_on(late, "late") == ahead == runs.read(store, KEYS)
+    while "map" not in ahead.plans:
+        ahead = go_on(ahead, f"d{ahead.passes}")
+    assert go_on(late, "later") == ahead == runs.read(store, KEYS)
+
+
+def test_code_that_its_epoch_is_not_bound_to_plans_nothing() -> None:
+    job, store = a_job(Lines()), MemoryStore()
+    run = begin(store, job)
+    before = [stat.key for stat in store.list("")]
+
+    with pytest.raises(CodeChanged):
+        plan_map(
+            store,
+            MemoryInputs(BODIES),
+            job,
+            run,
+            draft="first",
+            code_version="other",
+            clock=lambda: 0.0,
+        )
+    assert [stat.key for stat in store.list("")] == before
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 100])
+def test_an_object_that_is_replaced_while_it_is_listed_is_pinned_as_it_was_first_seen(
+    chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Replaced(MemoryInputs):
+        def pages(self, patterns: Sequence[str], cursor: str = "") -> Iterator[Page]:
+            for number, etag in enumerate(("z", "y", "x")):
+                found = Pinned(key="a", size=9 - number, etag=etag, version_id=f"v{etag}")
+                yield Page([found], None if number == 2 else str(number))
+
+    monkeypatch.setattr(planning, "CHUNK_OBJECTS", chunk)
+
+    store, ref = plan(a_job(Lines()), Replaced({}))
+
+    assert [(found.size, found.etag) for found in pinned_in(store, ref)] == [(9, "z")]
 
 
 def test_keys_are_ordered_by_their_utf8_bytes() -> None:
