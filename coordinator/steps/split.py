@@ -60,7 +60,7 @@ def share_rest(job: Job, reader: Reader, covered: Slices, rest: Slices) -> tuple
 def share_out(rest: Slices, pieces: int, reader: Reader) -> tuple[Slices, ...]:
     """What is left of a shard, as at most `pieces` children of about the same number of bytes."""
     total = sum(map(slice_weight, rest))
-    share = max(-(-total // max(pieces, 1)), 1)
+    share = -(-total // pieces)
     children: list[Slices] = []
     child: list[Slice] = []
     filled = 0
@@ -71,7 +71,7 @@ def share_out(rest: Slices, pieces: int, reader: Reader) -> tuple[Slices, ...]:
             head, left = cut_bytes(left, room, cuttable=reader.cuts_bytes(left.key))
             child.append(head)
             filled += slice_weight(head)
-            if filled >= share and len(children) < pieces - 1:
+            if filled >= share:
                 children.append(tuple(child))
                 child, filled = [], 0
     if child:
@@ -104,7 +104,7 @@ def walk(job: Job, reader: Reader, slices: Sequence[Slice]) -> Walked:
         return Walked(records, ())
     each = -(-records // MOST_CHILDREN)
     size = job.batch_size
-    if size > 1 and records > size:
+    if records > size:
         each = -(-each // size) * size
     return Walked(records, tuple(_children(reader, slices, each)))
 
