@@ -18,7 +18,7 @@ from tests.steps.test_publish import complete, naming
 from tests.support import World, a_job, words
 
 TOTALS: dict[Stage, Totals] = {
-    "map": Totals(shards=3, seconds=4.00049, failures=2, failed_seconds=1.5),
+    "map": Totals(shards=3, seconds=4.00249, failures=2, failed_seconds=1.5),
     "merge": Totals(shards=1, seconds=0.25),
 }
 
@@ -45,7 +45,7 @@ def test_the_cost_of_a_run_counts_all_of_its_stages_failures_and_passes() -> Non
     spent = Spent.of(TOTALS.values(), passes=5, coordinator_seconds=6.12345, memory_mb=memory)
 
     assert cost_of(job, a_run(billed=True)) == Cost(
-        worker_seconds=5.75,
+        worker_seconds=5.752,
         coordinator_seconds=6.123,
         memory_mb=memory,
         dollars=round(spent.dollars(), 6),
@@ -57,7 +57,7 @@ def test_the_cost_of_a_run_counts_all_of_its_stages_failures_and_passes() -> Non
 def test_on_ones_own_machine_a_run_costs_nothing() -> None:
     cost = cost_of(words(), a_run(billed=False))
 
-    assert (cost.dollars, cost.prices, cost.worker_seconds) == (0.0, "own machine", 5.75)
+    assert (cost.dollars, cost.prices, cost.worker_seconds) == (0.0, "own machine", 5.752)
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 3, 1000])

@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from coordinator.errors import DuplicateName, FanfoldError, LedgerBroken, NotProven, Superseded
+from coordinator.errors import (
+    DuplicateName,
+    FanfoldError,
+    LedgerBroken,
+    NotProven,
+    OutcomeUnknown,
+    StoreUnavailable,
+    Superseded,
+)
 from coordinator.formats.objects import Blob, Objects
 from coordinator.job import Job
 from coordinator.keys import RunKeys
@@ -78,6 +86,81 @@ def test_publishing_again_changes_nothing() -> None:
         stat.key: stat.tag for stat in world.store.list("") if "run.json" not in stat.key
     }
     assert read_manifest(world.store, world.keys) == first.manifest
+
+
+class Answers(MemoryStore):
+    """A store that gives another answer when the manifest is written, once."""
+
+    def __init__(self, error: Exception | None = None, *, written: bool = False) -> None:
+        super().__init__()
+        self.error = error
+        self.written = written
+
+    def perform(self, operation: str, key: str, action: Callable[[], Any]) -> Any:
+        if key.endswith("/manifest.json") and operation == "create" and self.error is not None:
+            error, self.error = self.error, None
+            if self.written:
+                action()
+            raise error
+        return action()
+
+
+def test_a_manifest_whose_answer_was_lost_is_published_as_it_was_written() -> None:
+    world = a_world(store=Answers())
+    run = complete(world)
+    assert isinstance(world.store, Answers)
+    world.store.error, world.store.written = OutcomeUnknown("The answer was lost."), True
+
+    published = publish(world.store, world.job, run, clock=lambda: 1.0)
+
+    assert published.manifest == read_manifest(world.store, world.keys)
+    assert published.run.state == "published"
+    assert pointer(world).run_id == "r1"
+
+
+@pytest.mark.parametrize("error", [OutcomeUnknown("Lost."), StoreUnavailable("The store is down.")])
+def test_a_manifest_that_was_not_written_is_written_by_the_next(error: Exception) -> None:
+    world = a_world(store=Answers())
+    run = complete(world)
+    assert isinstance(world.store, Answers)
+    world.store.error = error
+
+    with pytest.raises(type(error), match=str(error)):
+        publish(world.store, world.job, run, clock=lambda: 1.0)
+    assert not world.store.exists(world.keys.latest())
+    assert world.record().state == "publishing"
+
+    published = publish(world.store, world.job, world.record(), clock=lambda: 2.0)
+    assert published.manifest == read_manifest(world.store, world.keys)
+    assert published.manifest.published == 1.0
+
+
+def test_a_manifest_that_others_wrote_stands() -> None:
+    world = a_world()
+    run = complete(world)
+    first = publish(world.store, world.job, run, clock=lambda: 1.0).manifest
+    others = first.model_copy(update={"waves": 77, "digest": ""}).with_digest()
+    world.overwrite(world.keys.manifest, others.encode())
+
+    published = publish(world.store, world.job, run, clock=lambda: 2.0)
+
+    assert published.manifest == others == read_manifest(world.store, world.keys)
+
+
+@pytest.mark.parametrize("lost", ["published", "snapshot"])
+def test_a_run_that_is_committed_without_all_that_it_shows_is_not_proven(lost: str) -> None:
+    world = a_world()
+    run = complete(world)
+    plan = run.plans["map"].model_copy(update={"snapshot": None})
+    fields = {
+        "published": {"state": "publishing"},
+        "snapshot": {"state": "publishing", "published": 1.0, "plans": {**run.plans, "map": plan}},
+    }[lost]
+    run = runs.change(world.store, world.keys, lambda found: found.model_copy(update=fields))
+
+    with pytest.raises(NotProven, match="Run r1 has no snapshot"):
+        publish(world.store, world.job, run, clock=lambda: 1.0)
+    assert not world.store.exists(world.keys.manifest)
 
 
 def test_every_pass_of_the_coordinator_is_in_the_price() -> None:
