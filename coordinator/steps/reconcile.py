@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from coordinator.errors import FanfoldError, Fate, LedgerBroken, RunStalled
+from coordinator.errors import FanfoldError, Fate, RunStalled
 from coordinator.job import Job
 from coordinator.model import (
     OPEN,
@@ -329,7 +329,5 @@ def _plan_stage(
         planned = reduce_shards(partitions(run.plans["map"].bytes, job.limits))
         ref = plans.write(store, keys, stage, draft, planned)
         return ref.model_copy(update={"snapshot": snapshot})
-    if stage == "merge":
-        planned = merge_shards(found.parts(), single=is_single(job))
-        return plans.write(store, keys, stage, draft, planned)
-    raise LedgerBroken(f"Stage {stage} has no stage before it.")
+    planned = merge_shards(found.parts(), single=is_single(job))
+    return plans.write(store, keys, stage, draft, planned)

@@ -8,11 +8,13 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from coordinator.errors import (
     FanfoldError,
     InputChanged,
     MapFailed,
+    OutputInvalid,
     RetryableError,
     RunCancelled,
     StoreUnavailable,
@@ -581,3 +583,40 @@ def test_a_map_that_is_given_less_than_its_shard_does_not_see_an_end() -> None:
     with pytest.raises(RunCancelled):
         shard.run()
     assert ended == []
+
+
+class Row(BaseModel):
+    """A record with a model."""
+
+    n: int = 1
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("value", ["text", b"bytes", {"a": 1}, 7, Row()], ids=type)
+def test_one_output_where_an_iterable_is_due_is_an_error_and_not_taken_apart(
+    form: str, value: object
+) -> None:
+    job = Job("job", Lines())
+    if form == "map":
+        job.map(lambda line: value)
+    elif form == "map_batch":
+        job.map_batch(size=2)(lambda lines: value)
+    else:
+        job.map_shard(lambda lines: value)
+    shard = shard_over(job, MemoryInputs({"a": b"1\n2\n"}))
+
+    with pytest.raises(OutputInvalid, match=f"not {type(value).__name__}") as caught:
+        shard.run()
+    assert str(caught.value).startswith(f"{form} `<lambda>` must yield its outputs")
+
+
+def test_a_map_may_return_nothing_a_list_or_an_iterator() -> None:
+    returned = {"1": None, "2": [], "3": ["a", "b"], "4": iter("cd"), "5": ("e",)}
+    shard = shard_over(
+        a_job(Lines(), lambda line: returned[line]), MemoryInputs({"a": b"1\n2\n3\n4\n5\n"})
+    )
+
+    shard.run()
+
+    assert shard.outlet.outputs == list("abcde")  # type: ignore[attr-defined]
+    assert (shard.records_in, shard.quarantined) == (5, 0)

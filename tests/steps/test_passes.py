@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -222,7 +222,7 @@ def test_attempts_that_failed_are_kept_with_the_stage_that_they_were_of() -> Non
     going = Going().planned()
     ahead = going.wave()
     keys = runs.keys_of(going.run)
-    write_note(going.store, keys, note(1, failures=2, unfinished=2, seconds=1.25))
+    write_note(going.store, keys, note(1, failures=2, unfinished=2, seconds=1.23456789))
     going.work(ahead)
     going.pass_()
 
@@ -230,7 +230,7 @@ def test_attempts_that_failed_are_kept_with_the_stage_that_they_were_of() -> Non
 
     # of the two that ended with nothing, one may be the attempt that stands
     assert totals.failures == 3
-    assert totals.failed_seconds == 1.25 + going.job.limits.timeout_seconds
+    assert totals.failed_seconds == 1.234568 + going.job.limits.timeout_seconds
 
 
 # ------------------------------------------------------------------------------------------------
@@ -372,6 +372,18 @@ def test_planning_that_gets_on_is_not_counted() -> None:
     assert going.run.progress.stalled == 0
 
 
+def test_the_first_object_that_is_listed_is_getting_on() -> None:
+    going = Going()
+    for _ in range(3):
+        going.pass_()
+    before = going.run.progress
+    going.set(listing=Listing(objects=1))
+    going.pass_()
+
+    assert before == LastPass(entries=0, dispatched=True, stalled=2)
+    assert going.run.progress == LastPass(entries=1, dispatched=True, stalled=0)
+
+
 def test_publishing_that_fails_again_and_again_ends_the_run() -> None:
     going = Going().finished()
     for _ in range(3):
@@ -397,6 +409,49 @@ def test_the_stage_that_is_next_is_the_first_that_is_not_sealed() -> None:
         sealed = {stage: file for stage, file in run.sealed.items() if stage != missing}
         assert current_stage(run.model_copy(update={"sealed": sealed})) == missing
     assert current_stage(run.model_copy(update={"sealed": {}})) == "map"
+
+
+def test_the_pass_that_seals_the_last_stage_is_counted_with_its_seconds() -> None:
+    going = Going().planned()
+    for _ in range(3):
+        going.work(going.wave())
+    before = going.run
+
+    assert isinstance(going.pass_(), Finish)
+
+    after = going.run
+    assert after.passes == before.passes + 1
+    assert after.coordinator_seconds == before.coordinator_seconds + 1.0
+
+
+def test_a_stage_that_another_pass_has_closed_meanwhile_stays_as_it_was_closed() -> None:
+    class Overtaken(MemoryStore):
+        """Just before the ledger of a stage is sealed, another pass of the owner is faster."""
+
+        def __init__(self, held: MemoryStore) -> None:
+            super().__init__()
+            self._objects, self._tags = held._objects, held._tags
+            self.faster: list[Next] = []
+
+        def perform(self, operation: str, key: str, action: Callable[[], Any]) -> Any:
+            if operation == "put" and key.endswith("ledger.jsonl") and not self.faster:
+                self.faster.append(going.pass_(draft="faster"))
+            return action()
+
+    going = Going().planned()
+    going.work(going.wave())
+    slow = Overtaken(going.store)
+
+    ahead = reconcile(
+        slow, going.job, going.run, draft="slow", code_version="test", clock=going.clock
+    )
+
+    [faster] = slow.faster
+    assert isinstance(ahead, FanOut)
+    assert isinstance(faster, FanOut)
+    assert (ahead.draft, ahead.shards) == (faster.draft, faster.shards)
+    assert ahead.draft == "faster"
+    assert ahead.run.sealed == going.run.sealed == faster.run.sealed
 
 
 def test_the_reduce_stage_reads_all_parts_of_the_map_stage() -> None:

@@ -152,10 +152,9 @@ def test_a_run_that_is_committed_without_all_that_it_shows_is_not_proven(lost: s
     world = a_world()
     run = complete(world)
     plan = run.plans["map"].model_copy(update={"snapshot": None})
-    fields = {
-        "published": {"state": "publishing"},
-        "snapshot": {"state": "publishing", "published": 1.0, "plans": {**run.plans, "map": plan}},
-    }[lost]
+    fields: dict[str, Any] = {"state": "publishing"}
+    if lost == "snapshot":
+        fields |= {"published": 1.0, "plans": {**run.plans, "map": plan}}
     run = runs.change(world.store, world.keys, lambda found: found.model_copy(update=fields))
 
     with pytest.raises(NotProven, match="Run r1 has no snapshot"):
