@@ -119,6 +119,15 @@ def test_a_burial_counts_one_try_even_if_failures_account_for_all() -> None:
     assert (after.failures, after.seconds) == (3, before.seconds + 2.0)
 
 
+def test_a_burial_is_charged_nothing_where_a_try_has_no_end() -> None:
+    place, message = struggling()
+
+    verdict = bury(place, message, receives=5, reason="It died.")
+
+    assert isinstance(verdict, Failed)
+    assert (verdict.note.failures, verdict.note.seconds) == (5, 0.0)
+
+
 # ------------------------------------------------------------------------------------------------
 # What a shard reads
 # ------------------------------------------------------------------------------------------------
