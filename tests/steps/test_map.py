@@ -456,25 +456,19 @@ def places_of(slices: tuple[Slice, ...]) -> list[tuple[str, int, int]]:
 
 
 @pytest.mark.parametrize("form", ["map", "map_shard"])
-@pytest.mark.parametrize(
-    ("times", "outputs", "blank", "covered", "rest"),
-    [
+def test_a_shard_stops_before_the_next_record_but_never_before_its_first(form: str) -> None:
+    for times, outputs, blank, covered, rest in [
         (0, [1], 0, [("a", 0, 2)], [("b", 0, 7), ("c", 0, 2)]),
         (1, [1], 0, [("a", 0, 2)], [("b", 0, 7), ("c", 0, 2)]),
         (2, [1, 2], 1, [("a", 0, 2), ("b", 0, 3)], [("b", 3, 7), ("c", 0, 2)]),
         (4, [1, 2, 3, 4], 1, [("a", 0, 2), ("b", 0, 7)], [("c", 0, 2)]),
         (5, [1, 2, 3, 4, 5], 1, [("a", 0, 2), ("b", 0, 7), ("c", 0, 2)], []),
-    ],
-)
-def test_a_shard_stops_before_the_next_record_but_never_before_its_first(
-    form: str, times: int, outputs: list[int], blank: int, covered: list[Any], rest: list[Any]
-) -> None:
-    shard = stopped(form, times)
-
-    assert shard.outlet.outputs == outputs  # type: ignore[attr-defined]
-    assert (shard.records_in, shard.blank) == (len(outputs) + blank, blank)
-    assert places_of(shard.covered) == covered
-    assert places_of(shard.rest) == rest
+    ]:
+        shard = stopped(form, times)
+        assert shard.outlet.outputs == outputs  # type: ignore[attr-defined]
+        assert (shard.records_in, shard.blank) == (len(outputs) + blank, blank)
+        assert places_of(shard.covered) == covered
+        assert places_of(shard.rest) == rest
 
 
 @pytest.mark.parametrize("times", [0, 1])
