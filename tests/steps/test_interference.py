@@ -383,6 +383,14 @@ def test_a_redo_where_nothing_was_refused_gives_the_run_as_it_is() -> None:
     assert redo_quarantined(world.store, run, draft="again") == run == world.record()
 
 
+def test_a_redo_of_a_published_run_is_refused_even_if_nothing_was_refused_in_it() -> None:
+    world = a_world(MemoryStore())
+    run = world.run().run
+
+    with pytest.raises(Superseded, match="is published already"):
+        redo_quarantined(world.store, run, draft="again")
+
+
 def test_what_failed_is_in_the_price_of_a_run() -> None:
     tries = count()
 

@@ -232,9 +232,8 @@ def test_code_that_its_epoch_is_not_bound_to_plans_nothing() -> None:
     assert [stat.key for stat in store.list("")] == before
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 100])
 def test_an_object_that_is_replaced_while_it_is_listed_is_pinned_as_it_was_first_seen(
-    chunk: int, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Replaced(MemoryInputs):
         def pages(self, patterns: Sequence[str], cursor: str = "") -> Iterator[Page]:
@@ -242,11 +241,10 @@ def test_an_object_that_is_replaced_while_it_is_listed_is_pinned_as_it_was_first
                 found = Pinned(key="a", size=9 - number, etag=etag, version_id=f"v{etag}")
                 yield Page([found], None if number == 2 else str(number))
 
-    monkeypatch.setattr(planning, "CHUNK_OBJECTS", chunk)
-
-    store, ref = plan(a_job(Lines()), Replaced({}))
-
-    assert [(found.size, found.etag) for found in pinned_in(store, ref)] == [(9, "z")]
+    for chunk in (1, 2, 100):
+        monkeypatch.setattr(planning, "CHUNK_OBJECTS", chunk)
+        store, ref = plan(a_job(Lines()), Replaced({}))
+        assert [(found.size, found.etag) for found in pinned_in(store, ref)] == [(9, "z")]
 
 
 def test_keys_are_ordered_by_their_utf8_bytes() -> None:
