@@ -58,6 +58,28 @@ def test_a_shard_is_behind_when_half_of_all_are_done_and_took_a_quarter_of_its_t
     assert look(10.0 * SKEW_FACTOR + 0.1)
 
 
+def test_of_a_few_shards_it_compares_itself_with_all_that_are_done() -> None:
+    world, place, messages = a_world(3)
+    look = look_around(place, messages[-1])
+
+    finish(world, messages[:2], [100.0, 1.0])
+
+    median = (100.0 + 1.0) / 2
+    assert not look(median * SKEW_FACTOR)
+    assert look(median * SKEW_FACTOR + 0.1)
+
+
+def test_the_other_of_two_shards_is_enough_to_compare_with() -> None:
+    world, place, messages = a_world(2)
+    look = look_around(place, messages[-1])
+    assert not look(1e6)
+
+    finish(world, messages[:1], [10.0])
+
+    assert not look(10.0 * SKEW_FACTOR)
+    assert look(10.0 * SKEW_FACTOR + 0.1)
+
+
 def test_those_it_compares_itself_with_are_from_all_over_the_stage() -> None:
     world, place, messages = a_world()
     seconds = [0.1] * 4 + [100.0] * 20
