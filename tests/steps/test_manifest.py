@@ -18,7 +18,7 @@ from tests.steps.test_publish import complete, naming
 from tests.support import World, a_job, words
 
 TOTALS: dict[Stage, Totals] = {
-    "map": Totals(shards=3, seconds=4.00249, failures=2, failed_seconds=1.5),
+    "map": Totals(shards=3, seconds=4.00249, failures=2, failed_seconds=3.5),
     "merge": Totals(shards=1, seconds=0.25),
 }
 
@@ -45,7 +45,7 @@ def test_the_cost_of_a_run_counts_all_of_its_stages_failures_and_passes() -> Non
     spent = Spent.of(TOTALS.values(), passes=5, coordinator_seconds=6.12345, memory_mb=memory)
 
     assert cost_of(job, a_run(billed=True)) == Cost(
-        worker_seconds=5.752,
+        worker_seconds=7.752,
         coordinator_seconds=6.123,
         memory_mb=memory,
         dollars=round(spent.dollars(), 6),
@@ -57,7 +57,7 @@ def test_the_cost_of_a_run_counts_all_of_its_stages_failures_and_passes() -> Non
 def test_on_ones_own_machine_a_run_costs_nothing() -> None:
     cost = cost_of(words(), a_run(billed=False))
 
-    assert (cost.dollars, cost.prices, cost.worker_seconds) == (0.0, "own machine", 5.752)
+    assert (cost.dollars, cost.prices, cost.worker_seconds) == (0.0, "own machine", 7.752)
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 3, 1000])
@@ -107,6 +107,32 @@ def test_a_run_is_published_at_the_time_at_which_it_was_committed() -> None:
     assert (published.manifest.published, published.run.published) == (7.0, 7.0)
     assert published.run.state == "published"
     assert published.pointer_moved
+
+
+def test_the_pass_that_publishes_is_counted_with_its_seconds() -> None:
+    world = World(words(), {"a": b"to be\n"})
+    run = complete(world)
+    times = iter([10.0, 12.5])
+
+    published = publish(world.store, world.job, run, clock=times.__next__)
+
+    assert published.manifest.published == published.run.published == 12.5
+    assert published.run.passes == run.passes + 1
+    assert published.run.coordinator_seconds == run.coordinator_seconds + 2.5
+
+
+def test_a_manifest_names_the_object_that_started_its_run_and_its_place_in_time() -> None:
+    world = World(words(), {"a": b"to be\n"}, logical_time=77.0)
+    complete(world)
+    run = runs.change(
+        world.store,
+        world.keys,
+        lambda found: found.model_copy(update={"source_key": "s3://lake/a"}),
+    )
+
+    manifest = publish(world.store, world.job, run, clock=lambda: 9.0).manifest
+
+    assert (manifest.source_key, manifest.logical_time) == ("s3://lake/a", 77.0)
 
 
 def test_what_was_cancelled_or_drafted_anew_is_not_published() -> None:
