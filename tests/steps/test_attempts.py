@@ -531,6 +531,14 @@ def test_a_shard_whose_plan_was_tampered_with_is_refused() -> None:
     assert (verdict.note.error, verdict.note.fate) == ("LedgerBroken", Fate.RUN)
 
 
+def test_a_shard_that_nobody_died_of_is_done_as_a_whole() -> None:
+    place, [message] = begun(World(a_job(Lines()), {"a": b"1\n2\n"}))
+
+    answer = perform(place, message, attempt="a", guard=UNHURRIED)
+
+    assert (answer.outcome, answer.records_in) == ("done", 2)
+
+
 def test_an_attempt_takes_the_time_to_its_end_and_none_if_the_clock_is_set_back() -> None:
     for ended, seconds in [(400.0, 0.0), (1000.25, 0.25), (1001.23456789, 1.234568)]:
         place, messages = begun(a_world())
