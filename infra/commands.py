@@ -58,6 +58,33 @@ def destroy(
     _run(["destroy", *(["--force"] if yes else [])], job, jobs, context, profile)
 
 
+def grants(
+    job: JobName,
+    jobs: JobsFolder = DEFAULT_JOBS,
+    context: Choices = None,
+    profile: Profile = None,
+) -> None:
+    """Print what other accounts have to allow for a deployed job to read their buckets."""
+    import json
+
+    from coordinator.loading import load_job
+    from infra.grants import Readers, bucket_policies, input_locations, key_policy
+    from infra.options import read_request
+
+    declared = load_job(job, jobs).job
+    chosen = dict(_choice(item) for item in context or ())
+    options = read_request({**toolchain.lasting_context(), **chosen}).options_of(declared.name)
+    outputs = toolchain.outputs(f"fanfold-{declared.name}", profile)
+    readers = Readers.from_outputs(declared.name, outputs)
+    own = outputs["Bucket"]
+    elsewhere = [it for it in input_locations(declared, options, own) if it.bucket != own]
+    policies = {
+        "buckets": bucket_policies(readers, elsewhere),
+        "keys": {key: key_policy(readers, key) for key in options.input_keys},
+    }
+    typer.echo(json.dumps(policies, indent=2))
+
+
 def bootstrap(
     profile: Profile = None,
     execution_policy: Annotated[

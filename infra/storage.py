@@ -10,9 +10,9 @@ from constructs import Construct
 from coordinator.job import Job
 from coordinator.keys import JobKeys
 from coordinator.state.runs import RUN_DAYS
-from infra.checks import uploads
+from infra.grants import input_locations
 from infra.names import Names
-from infra.options import Location, Options
+from infra.options import Options
 from infra.policies import acknowledge, allow
 
 ABANDONED_UPLOAD_DAYS = 2
@@ -43,7 +43,7 @@ class Storage(Construct):
             else self._new_bucket(options)
         )
         self.uploads = options.uploads or self.bucket.bucket_name
-        self.inputs = self._locations(options)
+        self.inputs = input_locations(job, options, self.bucket.bucket_name)
 
     # -- grants ----------------------------------------------------------------------------------
 
@@ -128,12 +128,6 @@ class Storage(Construct):
         return found
 
     # -- resources -------------------------------------------------------------------------------
-
-    def _locations(self, options: Options) -> tuple[Location, ...]:
-        """Where inputs lie: as given by option, or the job's own folder; and what uploads start."""
-        given = options.input_locations() or (Location(self.bucket.bucket_name, self.keys.inputs),)
-        uploaded = (Location(self.uploads, upload.prefix) for upload in uploads(self._job.triggers))
-        return (*given, *uploaded)
 
     def _new_bucket(self, options: Options) -> s3.Bucket:
         bucket = s3.Bucket(

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from coordinator.errors import UsageError
+
+if TYPE_CHECKING:
+    import boto3
 
 HERE = Path(__file__).parent
 PINS = ("package.json", "package-lock.json")
@@ -49,6 +55,11 @@ ADVICE: tuple[tuple[str, str], ...] = (
         "`aws configure set region ...`.",
     ),
     (
+        r"Stack with id .* does not exist",
+        "The job is not deployed in this account and Region: run `fanfold deploy` first, or name "
+        "another profile with --profile.",
+    ),
+    (
         r"UnreservedConcurrentExecution",
         "The account has too little Lambda concurrency left to reserve for the workers: lower "
         "limits.concurrency, leave out the option reserved, or ask AWS for a higher quota.",
@@ -83,11 +94,49 @@ def bootstrap(arguments: Sequence[str], profile: str | None = None) -> None:
     _run([*program, "bootstrap", _environment(profile), *arguments, "--no-notices"], folder=_home())
 
 
+def lasting_context() -> dict[str, Any]:
+    """The context that `cdk.json` holds, if there is one here: what CDK gives the app.
+
+    Raises:
+        UsageError: it can't be read.
+    """
+    path = Path("cdk.json")
+    if not path.exists():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")).get("context", {}))
+    except (OSError, ValueError, AttributeError) as error:
+        raise UsageError(f"{path.absolute()} can't be read: {error}.") from error
+
+
+def outputs(stack: str, profile: str | None) -> dict[str, str]:
+    """The outputs of a deployed stack.
+
+    Raises:
+        DeploymentFailed: there is no such stack, or it can't be asked for.
+    """
+    with _aws(profile) as session:
+        found = session.client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0]
+    return {each["OutputKey"]: each["OutputValue"] for each in found.get("Outputs", [])}
+
+
 def _environment(profile: str | None) -> str:
     """The account and Region that credentials lead to, as CDK names them.
 
     Raises:
         DeploymentFailed: there are none that work.
+    """
+    with _aws(profile) as session:
+        account = session.client("sts").get_caller_identity()["Account"]
+    return f"aws://{account}/{session.region_name}"
+
+
+@contextmanager
+def _aws(profile: str | None) -> Iterator[boto3.Session]:
+    """A session of a profile, in its Region.
+
+    Raises:
+        DeploymentFailed: what is asked of it failed; with what to do, where that is known.
     """
     import boto3
     from botocore.exceptions import BotoCoreError, ClientError, NoRegionError
@@ -96,13 +145,10 @@ def _environment(profile: str | None) -> str:
         session = boto3.Session(profile_name=profile)
         if not session.region_name:
             raise NoRegionError
-        account = session.client("sts").get_caller_identity()["Account"]
+        yield session
     except (BotoCoreError, ClientError) as error:
         said = " ".join(str(error).split())
-        raise DeploymentFailed(
-            advice(said) or f"The account can't be told: {said.rstrip('.')}."
-        ) from error
-    return f"aws://{account}/{session.region_name}"
+        raise DeploymentFailed(advice(said) or f"AWS refused: {said.rstrip('.')}.") from error
 
 
 def _run(command: Sequence[str], folder: Path | None = None) -> None:

@@ -118,7 +118,10 @@ CASES: dict[str, dict[int, list[tuple[str, ...]]]] = {
 def test_every_command_ends_as_the_page_says(shell: Shell) -> None:
     assert as_published(shell).code == 0
     table = rows_below("command")
-    assert {name.strip("`") for name in table} == {*CASES, "deploy`, `diff`, `destroy`, `bootstrap"}
+    assert {name.strip("`") for name in table} == {
+        *CASES,
+        "deploy`, `grants`, `diff`, `destroy`, `bootstrap",
+    }
 
     found = {
         arguments: shell.call(*arguments)

@@ -114,7 +114,7 @@ def test_a_clean_install_sets_up_an_account_and_deploys_a_job_of_the_users(
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        return done.stderr
+        return done.stdout + done.stderr
 
     def client(service: Any) -> Any:
         return boto3.client(

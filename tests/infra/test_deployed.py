@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.errors import UsageError
 from coordinator.loading import job_names, load_job
+from infra import commands
+from infra.toolchain import DeploymentFailed
 from tests.cloud.account import forget_everything
+from tests.cloud.harness.functions import REGION
 from tests.cloud.test_runs import INPUTS
-from tests.infra.conftest import OUR_JOBS, Synthesised
+from tests.infra.conftest import KEY_ARN, OUR_JOBS, Synthesised
 from tests.infra.deployed import Deployed
 
 Deploy = Callable[[str], Deployed]
@@ -90,3 +94,31 @@ def test_the_deployed_machine_is_ours(deploy: Deploy) -> None:
     redrive = json.loads(work["Attributes"]["RedrivePolicy"])
     assert redrive["deadLetterTargetArn"].endswith(":fanfold-wordcount-dead")
     assert Path(cloud.queue_url).name == "fanfold-wordcount-work"
+
+
+def test_the_owner_of_another_bucket_is_told_what_to_allow(
+    deploy: Deploy,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    cloud = deploy("wordcount")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AWS_REGION", REGION)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    given = {"inputs": "s3://lake/raw/", "jobOptions": {"wordcount": {"inputKeys": KEY_ARN}}}
+    Path("cdk.json").write_text(json.dumps({"context": given}))
+
+    commands.grants(str(OUR_JOBS / "wordcount.py"))
+
+    printed = json.loads(capsys.readouterr().out)
+    assert set(printed["keys"]) == {KEY_ARN}
+    lists, _ = printed["buckets"]["lake"]["Statement"]
+    roles = {role["Arn"] for role in cloud.client("iam").list_roles()["Roles"]}
+    assert len(set(lists["Principal"]["AWS"])) == 2
+    assert set(lists["Principal"]["AWS"]) <= roles
+    with pytest.raises(DeploymentFailed, match="run `fanfold deploy` first"):
+        commands.grants(str(OUR_JOBS / "thumbnails.py"))
+    Path("cdk.json").write_text("[]")
+    with pytest.raises(UsageError, match=r"cdk\.json can't be read"):
+        commands.grants(str(OUR_JOBS / "wordcount.py"))
