@@ -33,7 +33,7 @@ def bury(record: SQSRecord) -> None:
         answers.dropped(message, f"Its run is gone. {gone}")
         return
     # Counted across both queues, so that this receipt is in it too.
-    receives = max(int(record.attributes.approximate_receive_count or 0) - 1, 1)
+    receives = max(int(record.attributes.approximate_receive_count) - 1, 1)
     verdict = attempts.bury(
         place,
         message,

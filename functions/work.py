@@ -33,7 +33,7 @@ def work(record: SQSRecord, remaining_seconds: float) -> None:
         AttemptFailed: the message is to be received again, after its visibility timeout.
     """
     message = Message.decode(record.body.encode(), where="A message")
-    receives = int(record.attributes.approximate_receive_count or 1)
+    receives = int(record.attributes.approximate_receive_count)
     attempt = new_attempt()
     telemetry.describe_message(message, attempt=attempt, receives=receives)
     try:
