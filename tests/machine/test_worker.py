@@ -5,19 +5,30 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from coordinator.errors import FanfoldError, Fate, RetryableError
 from coordinator.machine import worker
+from coordinator.machine.hand import Hand
 from coordinator.machine.pulse import Hurry, Pulse
-from coordinator.machine.worker import JOB_FILE, VERDICT, Answers, Delivery, Setup, serve
+from coordinator.machine.worker import (
+    ABANDONED,
+    JOB_FILE,
+    VERDICT,
+    Answers,
+    Delivery,
+    Setup,
+    serve,
+)
 from coordinator.model import Message
 from coordinator.state import runs
 from coordinator.steps.attempts import Answered, Failed, Unwanted, Verdict
 from tests.machine.test_crew import MakeSite, Site, make_site, of_wave
+from tests.processes import PATIENCE_SECONDS, wait_until
 
 __all__ = ["make_site"]
 
@@ -165,3 +176,120 @@ def test_a_worker_seldom_looks_for_garbage_among_what_a_map_makes() -> None:
     finally:
         gc.unfreeze()
         gc.set_threshold(*usual)
+
+
+# ------------------------------------------------------------------------------------------------
+# What it tells between its answers
+# ------------------------------------------------------------------------------------------------
+
+
+class Gone(BaseException):
+    """The process has ended, with this exit code."""
+
+
+Tell = Callable[..., tuple[list[float], list[int]]]
+
+
+@pytest.fixture
+def tell(monkeypatch: pytest.MonkeyPatch) -> Tell:
+    """Has a worker tell of its progress until its crew is gone, which lives for ten sleeps of it.
+
+    Gives how long each sleep was, and after how many there was a sign. `beats` are the sleeps in
+    which there is progress; `broken`, that nobody reads.
+    """
+
+    def tell(beats: Collection[int], *, broken: bool = False) -> tuple[list[float], list[int]]:
+        pulse = Pulse()
+        slept: list[float] = []
+        signs: list[int] = []
+
+        class Heard(Answers):
+            def give(self, line: bytes = b"") -> None:
+                if broken:
+                    raise BrokenPipeError
+                signs.append(len(slept))
+
+        def sleep(seconds: float) -> None:
+            slept.append(seconds)
+            if len(slept) in beats:
+                pulse.beat()
+                pulse.beat()
+
+        def leave(code: int) -> None:
+            raise Gone(code)
+
+        system = SimpleNamespace(getppid=lambda: 7 if len(slept) < 10 else 1, _exit=leave)
+        monkeypatch.setattr(worker, "os", system)
+        monkeypatch.setattr(worker, "time", SimpleNamespace(sleep=sleep))
+        with pytest.raises(Gone) as gone:
+            worker._tell(pulse, Heard(-1), crew=7)
+        assert gone.value.args == (ABANDONED,)
+        return slept, signs
+
+    return tell
+
+
+def test_progress_is_told_four_times_a_second_and_only_while_there_is_any(tell: Tell) -> None:
+    slept, signs = tell(beats={2, 3, 7})
+
+    assert slept == [0.25] * 10
+    assert signs == [2, 3, 7]
+
+
+def test_a_worker_ends_when_nobody_reads_what_it_tells(tell: Tell) -> None:
+    slept, _ = tell(beats={1, 2, 3, 4}, broken=True)
+
+    assert len(slept) == 1
+
+
+# ------------------------------------------------------------------------------------------------
+# Its end, as a process
+# ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hired(site: Site, capfd: pytest.CaptureFixture[str]) -> Iterator[Hand]:
+    """A worker that has answered a message; what it prints is kept."""
+    hand = Hand.hire(Setup.model_validate_json(setup_of(site)))
+    hand.write(line_of(site.messages[0]))
+    lines: list[bytes] = []
+
+    def answered() -> bool:
+        lines.extend(hand.read() or [])
+        return len(lines) == 1
+
+    wait_until(answered)
+    yield hand
+    hand.process.kill()
+    hand.process.wait()
+
+
+def test_a_worker_ends_well_when_its_crew_sends_nothing_more(hired: Hand) -> None:
+    hired.close_pipes()
+
+    assert hired.end(PATIENCE_SECONDS) == "ended with exit code 0"
+
+
+def test_a_worker_that_is_told_to_end_does(hired: Hand) -> None:
+    hired.process.terminate()
+
+    assert hired.end(PATIENCE_SECONDS) == "ended with exit code 143"
+
+
+def test_a_worker_whose_answer_nobody_reads_ends_quietly(
+    hired: Hand, site: Site, capfd: pytest.CaptureFixture[str]
+) -> None:
+    os.close(hired.answers_fd)
+    hired.write(line_of(site.messages[1]))
+
+    assert hired.end(PATIENCE_SECONDS) == f"ended with exit code {ABANDONED}"
+    assert capfd.readouterr().err == ""
+
+
+def test_a_worker_that_does_not_understand_a_message_says_so(
+    hired: Hand, capfd: pytest.CaptureFixture[str]
+) -> None:
+    hired.write(b"hello\n")
+
+    assert hired.end(PATIENCE_SECONDS) == "ended with exit code 1"
+    assert "ValidationError" in capfd.readouterr().err
