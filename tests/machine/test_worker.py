@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -247,9 +248,9 @@ def test_a_worker_ends_when_nobody_reads_what_it_tells(tell: Tell) -> None:
 # ------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def hired(site: Site, capfd: pytest.CaptureFixture[str]) -> Iterator[Hand]:
-    """A worker that has answered a message; what it prints is kept."""
+@contextmanager
+def hired(site: Site) -> Iterator[Hand]:
+    """A worker that has answered a message."""
     hand = Hand.hire(Setup.model_validate_json(setup_of(site)))
     hand.write(line_of(site.messages[0]))
     lines: list[bytes] = []
@@ -259,37 +260,43 @@ def hired(site: Site, capfd: pytest.CaptureFixture[str]) -> Iterator[Hand]:
         return len(lines) == 1
 
     wait_until(answered)
-    yield hand
-    hand.process.kill()
-    hand.process.wait()
+    try:
+        yield hand
+    finally:
+        hand.process.kill()
+        hand.process.wait()
 
 
-def test_a_worker_ends_well_when_its_crew_sends_nothing_more(hired: Hand) -> None:
-    hired.close_pipes()
+def test_a_worker_ends_well_when_its_crew_sends_nothing_more(site: Site) -> None:
+    with hired(site) as hand:
+        hand.close_pipes()
 
-    assert hired.end(PATIENCE_SECONDS) == "ended with exit code 0"
+        assert hand.end(PATIENCE_SECONDS) == "ended with exit code 0"
 
 
-def test_a_worker_that_is_told_to_end_does(hired: Hand) -> None:
-    hired.process.terminate()
+def test_a_worker_that_is_told_to_end_does(site: Site) -> None:
+    with hired(site) as hand:
+        hand.process.terminate()
 
-    assert hired.end(PATIENCE_SECONDS) == "ended with exit code 143"
+        assert hand.end(PATIENCE_SECONDS) == "ended with exit code 143"
 
 
 def test_a_worker_whose_answer_nobody_reads_ends_quietly(
-    hired: Hand, site: Site, capfd: pytest.CaptureFixture[str]
+    site: Site, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    os.close(hired.answers_fd)
-    hired.write(line_of(site.messages[1]))
+    with hired(site) as hand:
+        os.close(hand.answers_fd)
+        hand.write(line_of(site.messages[1]))
 
-    assert hired.end(PATIENCE_SECONDS) == f"ended with exit code {ABANDONED}"
+        assert hand.end(PATIENCE_SECONDS) == f"ended with exit code {ABANDONED}"
     assert capfd.readouterr().err == ""
 
 
 def test_a_worker_that_does_not_understand_a_message_says_so(
-    hired: Hand, capfd: pytest.CaptureFixture[str]
+    site: Site, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    hired.write(b"hello\n")
+    with hired(site) as hand:
+        hand.write(b"hello\n")
 
-    assert hired.end(PATIENCE_SECONDS) == "ended with exit code 1"
+        assert hand.end(PATIENCE_SECONDS) == "ended with exit code 1"
     assert "ValidationError" in capfd.readouterr().err
