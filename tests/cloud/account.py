@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -10,15 +9,16 @@ from dataclasses import replace
 from typing import Any
 
 from coordinator.keys import RunKeys
-from functions import settings, telemetry, wiring
+from functions import bury, plan, publish, reconcile, settings, telemetry, wiring, work
 from tests.cloud.harness import Cloud, message_of
 
-FUNCTIONS = ("plan", "reconcile", "work", "bury", "publish")
+MODULES = {"plan": plan, "reconcile": reconcile, "work": work, "bury": bury, "publish": publish}
+FUNCTIONS = tuple(MODULES)
 
 
 def handlers() -> dict[str, Any]:
     """The handlers that are deployed, by the names of their functions."""
-    return {name: importlib.import_module(f"functions.{name}").handler for name in FUNCTIONS}
+    return {name: module.handler for name, module in MODULES.items()}
 
 
 def forget_everything() -> None:
