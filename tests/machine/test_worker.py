@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -279,6 +280,18 @@ def test_a_worker_that_is_told_to_end_does(site: Site) -> None:
         hand.process.terminate()
 
         assert hand.end(PATIENCE_SECONDS) == "ended with exit code 143"
+
+
+def test_a_worker_that_is_told_to_end_is_told_once() -> None:
+    """Its process group may be told, and it by its crew."""
+    usual = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(worker.Ended):
+            worker._end()
+
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, usual)
 
 
 def test_a_worker_whose_answer_nobody_reads_ends_quietly(
