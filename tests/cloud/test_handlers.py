@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from botocore.exceptions import ReadTimeoutError
 
 from coordinator.errors import Fate, JobInvalid, NotProven, StoreUnavailable, Superseded
 from coordinator.model import Note
@@ -136,6 +137,23 @@ def test_an_owner_that_can_not_be_asked_for_is_named(monkeypatch: pytest.MonkeyP
 
     with pytest.raises(StoreUnavailable, match=r"Whether the-owner is still going.*Throttling"):
         plan._is_live("the-owner")
+
+
+def test_a_call_that_gets_no_answer_is_known_by_its_own_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By which the state machine tries again, and the queue."""
+
+    def broken(**of: object) -> Any:
+        raise ReadTimeoutError(endpoint_url="https://states")
+
+    clients = SimpleNamespace(describe_execution=broken, send_task_failure=broken)
+    monkeypatch.setattr(wiring, "states", lambda: clients)
+
+    with pytest.raises(ReadTimeoutError):
+        plan._is_live("arn")
+    with pytest.raises(ReadTimeoutError):
+        answers.failed(SimpleNamespace(token="mine"), "NotProven", "why")  # type: ignore[arg-type]
 
 
 # Reconcile ----------------------------------------------------------------------------------------
