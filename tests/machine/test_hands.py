@@ -112,6 +112,7 @@ def test_a_worker_takes_two_pipes_and_gives_them_back(start: Callable[[str], Han
     hand = start("#!/bin/sh\nexec sleep 1000\n")
 
     assert open_files() - before == {hand.deliveries_fd, hand.answers_fd}
+    assert hand.read() == []  # it waits for nothing
 
 
 def test_a_worker_that_can_not_be_started_leaves_no_pipe_open(
