@@ -14,6 +14,7 @@ from coordinator.errors import AlreadyExists
 from coordinator.formats.lines import Lines
 from coordinator.job import Job
 from coordinator.machine.pulse import BeatingInputs, BeatingStore, Pulse, beating
+from tests.machine.test_hands import open_files
 
 
 def scaled(records: list[str], *, rate: int) -> list[int]:
@@ -84,9 +85,10 @@ def test_a_store_that_beats_writes_over_what_is_there_unless_it_is_told_not_to(
 def test_what_is_not_closed_is_not_there(tmp_path: Path) -> None:
     store = BeatingStore(tmp_path, Pulse())
 
-    with store.writer("aborted") as writer:
-        writer.write(b"half")
-        writer.abort()
+    before = open_files()
+    aborted = store.writer("aborted")
+    aborted.write(b"half")
+    aborted.abort()
     with suppress(KeyboardInterrupt), store.writer("broken") as writer:
         writer.write(b"half")
         raise KeyboardInterrupt
@@ -94,6 +96,7 @@ def test_what_is_not_closed_is_not_there(tmp_path: Path) -> None:
         writer.write(b"half")
 
     assert [store.exists(key) for key in ("aborted", "broken", "left")] == [False] * 3
+    assert open_files() == before
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
