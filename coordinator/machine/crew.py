@@ -253,12 +253,11 @@ class ProcessCrew:
 
     # -- hiring ----------------------------------------------------------------------------------
 
-    def _hire(self) -> Hand:
+    def _hire(self) -> None:
         """Start a worker process."""
         hand = Hand.hire(self.setup)
         self._hands.append(hand)
         self._selector.register(hand.answers_fd, selectors.EVENT_READ, hand)
-        return hand
 
     def _replace(self, hand: Hand, wave: WaveQueue) -> None:
         """A worker died: receive again what it was at, hand back the rest, hire another."""

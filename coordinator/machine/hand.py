@@ -103,7 +103,6 @@ class Hand:
         """The message in front is being worked on from now."""
         self.began = now
         self.hurried = False
-        self.still_seconds = 0.0
 
     def hurry(self) -> None:
         """Ask it to split off the rest of its shard."""
