@@ -149,6 +149,15 @@ def test_equal_numbers_and_instants_are_one_key(keys: list[Any], expected: Any) 
         assert exactly_equal(canonical(key), expected)
 
 
+def test_a_decimal_that_is_a_whole_number_is_written_out_up_to_thirty_digits() -> None:
+    for exponent in range(1, 30):
+        written = Decimal("1" + "0" * exponent)
+        assert exactly_equal(canonical(Decimal(f"1E+{exponent}")), written)
+        assert exactly_equal(canonical(written), written)
+    for whole, told in (("12E+28", "12" + "0" * 28), ("12E+29", "12E+29"), ("1E+30", "1E+30")):
+        assert exactly_equal(canonical(Decimal(whole)), Decimal(told))
+
+
 def test_a_decimal_keeps_all_of_its_digits_whatever_the_context() -> None:
     digits = Decimal("1." + "123456789" * 20 + "00")
 
@@ -243,6 +252,10 @@ def test_the_partition_of_a_key_is_fixed_for_ever() -> None:
     assert encode_key(KEYS.encode(["a", 1.0])) == b'[3,"a",[6,1.0]]'
     assert encode_key(KEYS.encode(Suit.HEARTS)) == b'[15,"Suit","HEARTS"]'
     assert encode_key(KEYS.encode(date(2026, 1, 1))) == b"[8,739617]"
+    for sign in ("", "-"):
+        decimal, hexadecimal = int(f"{sign}1") * ((1 << 2000) - 1), int(f"{sign}1") * (1 << 2000)
+        assert encode_key(KEYS.encode(decimal)) == str(decimal).encode()
+        assert encode_key(KEYS.encode(hexadecimal)) == f'[0,"{sign}0x1{"0" * 500}"]'.encode()
 
 
 @given(st.lists(ANY_KEY, min_size=3, max_size=3))

@@ -36,6 +36,7 @@ from tests.shuffle.exact import (
     Row,
     Strict,
     exactly_equal,
+    point_with_more,
 )
 from tests.support import examples, memory_within
 
@@ -126,6 +127,17 @@ def test_a_model_is_restored_without_its_validators() -> None:
     assert found == row
     assert (found.number, found._note, found.more) == (2, ("kept",), [1])
     assert found.model_fields_set == {"name", "number", "more"}
+
+
+def test_an_instance_is_restored_with_all_that_it_is_made_of() -> None:
+    row = Row(name=("a",), number=1, more=[1])  # type: ignore[call-arg]
+    values = [
+        *(Point((1,), [2]), point_with_more(1, {"a": (2,)}), Cell((1,), Cell(2)), Box((1,))),
+        *(row, Row.model_construct(name=1), Strict(value=(1,)), Many(root=[(1,)]), Point({})),
+    ]
+    for value in values:
+        assert exactly_equal(across([value]), [value])
+        assert exactly_equal(across([value], buffer_bytes=1), [value])
 
 
 def test_a_value_that_looks_like_a_tag_is_itself() -> None:
