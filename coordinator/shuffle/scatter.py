@@ -97,8 +97,8 @@ class Scatter:
         end = len(waiting)
         try:
             key, value = waiting[-1] if end != start else _LIGHT
-        except (TypeError, ValueError):
-            self._check_heavy(start)  # it is no pair, as will be found
+        except Exception:  # noqa: BLE001  whatever comes of unpacking what is no pair
+            self._check_heavy(start)  # as will be found
             return
         if type(value) is int and _LOW < value < _HIGH and type(key) is str and len(key) < LONG_KEY:
             self._ends.append(end)

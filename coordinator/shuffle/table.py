@@ -21,6 +21,7 @@ from coordinator.shuffle.values import (
     WORD,
     Values,
     are_words,
+    is_decimal,
 )
 
 Combine = Callable[[Any, Any], Any]
@@ -162,6 +163,8 @@ class Table:
             weights = list(map(getsizeof, values))
         else:
             weights = [self.values.weigh(value) for value in values if type(value) not in FIXED]
+            if self.combine is not None and not all(map(is_decimal, values)):
+                self.values.tagged = True  # scatter does not look at the numbers that it sums up
         self.weight += sum(weights)
         self.heaviest = max(self.heaviest, max(weights, default=0))
 

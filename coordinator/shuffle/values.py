@@ -264,6 +264,11 @@ def are_words(values: list[int]) -> bool:
     return not values or (max(values) < WORD and min(values) > LEAST_WORD)
 
 
+def is_decimal(value: Any) -> bool:
+    """Whether plain JSON can tell a value, where it is an integer."""
+    return type(value) is not int or LEAST_DECIMAL < value < DECIMAL
+
+
 def unsupported(kind: type) -> Unencodable:
     """Why nothing of a type can cross, and what can be done about it."""
     if can_be_declared(kind):

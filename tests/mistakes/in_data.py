@@ -172,4 +172,21 @@ MISTAKES = (
         "value = combine(value, before)",
         ("tests/shuffle/test_shuffle.py::test_values_are_folded_in_the_order_they_were_yielded",),
     ),
+    Mistake(
+        "a long integer that is summed up is written in decimal",
+        TABLE,
+        "                self.values.tagged = True  # scatter",
+        "                pass  # scatter",
+        ("tests/shuffle/test_scatter.py::test_numbers_of_any_size_cross_beside_small_ones",),
+    ),
+    Mistake(
+        "what a record yielded stays when the last of it can't be unpacked",
+        SCATTER,
+        "        except Exception:  # noqa: BLE001  whatever comes of unpacking what is no pair\n"
+        "            self._check_heavy(start)",
+        "        except (TypeError, ValueError):\n            self._check_heavy(start)",
+        (
+            "tests/shuffle/test_scatter.py::test_nothing_is_kept_of_a_record_that_yields_what_cannot_be_unpacked",
+        ),
+    ),
 )
