@@ -140,6 +140,33 @@ def test_an_instance_is_restored_with_all_that_it_is_made_of() -> None:
         assert exactly_equal(across([value], buffer_bytes=1), [value])
 
 
+class Doubling:
+    """A field whose setter is code of the job."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        return 0 if instance is None else vars(instance)[self.name]
+
+    def __set__(self, instance: object, value: int) -> None:
+        vars(instance)[self.name] = 2 * value
+
+
+@dataclass
+class Doubled:
+    x: Any = Doubling()
+
+
+def test_no_setter_runs_when_an_instance_is_restored() -> None:
+    value = Doubled(3)
+    assert value.x == 6
+
+    [found] = across([value], types={"Doubled": Doubled})
+
+    assert found.x == 6
+
+
 def test_a_value_that_looks_like_a_tag_is_itself() -> None:
     values = [["t", 1], ("t", 1), {"t": [1]}, ["@Row", 0], ["l"], "~", ["~"], [["t"]], {"@": ()}]
 
