@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from sys import getsizeof
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from coordinator.errors import Unencodable
+from coordinator.errors import StoreUnavailable, Unencodable
 from coordinator.shuffle import scatter as scattering
 from coordinator.shuffle.keys import Keys
 from coordinator.shuffle.scatter import LONG_KEY, WAITING_BYTES, WAITING_PAIRS, Scatter
@@ -142,13 +143,14 @@ def test_records_are_numbered_from_the_last_time_on() -> None:
             ([BAD], [0]),
             ([[("a", "text")], BAD, [("a", "text")], [("b", 2.5)], BAD], [1, 4]),
             ([BAD, [("a", "text")], [("a", 1)], BAD, [], BAD], [0, 3, 5]),
+            ([[("a", 1)], [("\ud800", 1)]], [1]),
         ):
             for record in records:
                 scattered.take(record)
             assert [number for number, _ in scattered.settle()] == expected
         segments = segments_in(scattered)
 
-    assert gather(segments) == [("a", [1, "text", "text", "text", 1]), ("b", [2.5])]
+    assert gather(segments) == [("a", [1, "text", "text", "text", 1, 1]), ("b", [2.5])]
 
 
 def test_numbers_go_on_where_what_waits_is_folded_in_between() -> None:
@@ -157,6 +159,43 @@ def test_numbers_go_on_where_what_waits_is_folded_in_between() -> None:
         for number in range(20):
             scattered.take(BAD if number % 5 == 0 else [("a", 1)])
         assert [number for number, _ in scattered.settle()] == [0, 5, 10, 15]
+
+
+def test_a_record_that_is_refused_when_it_is_taken_changes_nothing_for_the_others() -> None:
+    with Scatter(1, None, 1 << 20) as scattered:
+        scattered.take([("a", 1)])
+        with pytest.raises(Unencodable, match="a set can't cross"):
+            scattered.take([("b", {1})])
+        scattered.take(BAD)
+        scattered.take([("c", 2)])
+        assert [number for number, _ in scattered.settle()] == [1]
+        segments = segments_in(scattered)
+
+    assert gather(segments) == [("a", [1]), ("c", [2])]
+
+
+@dataclass
+class Unhashable:
+    """Can't be hashed for as long as it is down."""
+
+    down: ClassVar[bool] = False
+
+    def __hash__(self) -> int:
+        if self.down:
+            raise StoreUnavailable("later")
+        return 1
+
+
+def test_an_error_that_the_job_wants_retried_keeps_its_fate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    value = {Unhashable(): 1}
+    monkeypatch.setattr(Unhashable, "down", True)
+
+    with Scatter(1, None, 1 << 20, {"Unhashable": Unhashable}) as scattered:
+        scattered.take([("a", value), ("b", 1)])
+        with pytest.raises(StoreUnavailable, match="later"):
+            scattered.settle()
 
 
 class Raising:
