@@ -12,6 +12,7 @@ from decimal import Decimal
 from enum import Enum, StrEnum
 from fractions import Fraction
 from pathlib import PurePath
+from sys import getsizeof
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -432,3 +433,47 @@ def test_dates_and_times_keep_their_zones() -> None:
 )
 def test_a_value_weighs_no_less_than_what_it_holds(value: Any, at_least: int) -> None:
     assert Values(DECLARED).weigh(value) >= at_least
+
+
+def measured(value: Any) -> tuple[int, int]:
+    """The least and the most that a value may weigh: what its atoms take, with a place for each;
+    beside that something for each of them, and for each of what holds them."""
+    if isinstance(value, Enum):
+        return 0, 400
+    if isinstance(value, BaseModel):
+        parts = [vars(value), value.__pydantic_extra__ or {}, value.__pydantic_private__ or {}]
+    elif isinstance(value, (Point, Cell, Box)):
+        parts = [getattr(value, name) for name in value.__dataclass_fields__]
+    elif isinstance(value, dict):
+        parts = [*value, *value.values()]
+    elif isinstance(value, (list, tuple)):
+        parts = [*value]
+    else:
+        return getsizeof(value), getsizeof(value) + 42
+    places = 8 * len(value) if isinstance(value, (dict, list, tuple)) else 0
+    sums = [sum(sizes) for sizes in zip(*map(measured, parts), strict=True)] or [0, 0]
+    return places + sums[0], sums[1] + (160 if places or not parts else 400)
+
+
+def test_a_value_weighs_what_it_holds_and_little_more() -> None:
+    values: list[Any] = [
+        *("x" * 1000, "漢" * 1000, 1 << 8000, b"x" * 1000, Decimal("1" * 900), 7, None, 1.5),
+        *([1] * 100, ["x" * 99] * 9, ("x" * 99, ["y" * 300]), [1 << 8000, 1.5] * 9, [], ()),
+        {"a" * 500: "b" * 500, "c": 1},
+        {f"{n:0200}": n for n in range(20)},
+        dict.fromkeys(range(100)),
+        {1 << 8000: {1: (2.5, "x" * 500)}},
+        {("x" * 500,): {"y": {"z": b"x" * 500}}},
+        *(Point("x" * 500, Cell("y" * 500)), Box([1 << 8000]), Cell({"x": "y" * 900}, 1)),
+        *(Row(name="x" * 500, number=1 << 8000), Many(root=["x" * 900]), [Colour.RED] * 10),
+        [[["x" * 50] * 3] * 3] * 3,
+    ]
+    for value in values:
+        least, most = measured(value)
+        copying = Values(DECLARED)
+        copied = copying.copy(value)
+
+        assert least <= copying.weight <= most
+        assert least <= copying.weigh(copied) <= most
+        copying.copy(value)
+        assert copying.weight >= 2 * least
