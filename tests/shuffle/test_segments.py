@@ -40,6 +40,7 @@ def test_only_a_line_that_plain_json_cannot_tell_is_tagged() -> None:
     assert lines_of(LISTS, plain, tagged=True) == lines_of(LISTS, plain)
     assert lines_of(LISTS, told, tagged=True) == [b'~[["b"],[[["t",1],["n","1.0"]]]]\n']
     assert lines_of(FOLDED, [("b", (1,))], tagged=True) == [b'~[["b"],[["t",1]]]\n']
+    assert lines_of(LISTS, plain, tagged=True) == lines_of(LISTS, plain)
 
 
 def test_lines_are_decoded_to_what_they_were_made_of() -> None:

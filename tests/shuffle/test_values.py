@@ -180,6 +180,12 @@ def test_integers_of_any_size_are_restored() -> None:
     assert exactly_equal(across(values), values)
 
 
+def test_integers_of_any_size_are_restored_wherever_they_are() -> None:
+    for large in (10**4301, -(10**4301), 1 << 63, -(1 << 63)):
+        for value in ([large], (1, large), {"a": large}, {large: [large]}, [[1.5, large]]):
+            assert exactly_equal(across([value, [1]]), [value, [1]])
+
+
 # ------------------------------------------------------------------------------------------------
 # What can't cross
 # ------------------------------------------------------------------------------------------------
@@ -299,6 +305,15 @@ def test_what_cannot_cross_is_refused_by_its_type(name: str, wrapped: Callable[[
 
     with pytest.raises(Unencodable, match=says):
         Values(DECLARED_BADLY).copy(wrapped(value))
+
+
+def test_an_enum_is_refused_whole_when_one_of_its_values_cannot_cross() -> None:
+    values = Values(DECLARED_BADLY)
+
+    for _ in range(2):
+        with pytest.raises(Unencodable, match="a frozenset can't cross"):
+            values.copy(OfSets.B)
+    assert values.copy(Colour.RED) is Colour.RED
 
 
 def row_noting(value: Any) -> Row:
@@ -452,13 +467,23 @@ def measured(value: Any) -> tuple[int, int]:
         return getsizeof(value), getsizeof(value) + 42
     places = 8 * len(value) if isinstance(value, (dict, list, tuple)) else 0
     sums = [sum(sizes) for sizes in zip(*map(measured, parts), strict=True)] or [0, 0]
+    if isinstance(value, dict):
+        sums[1] -= 42 * len(value)  # a name has its place with its value
     return places + sums[0], sums[1] + (160 if places or not parts else 400)
 
 
 def test_a_value_weighs_what_it_holds_and_little_more() -> None:
     values: list[Any] = [
         *("x" * 1000, "漢" * 1000, 1 << 8000, b"x" * 1000, Decimal("1" * 900), 7, None, 1.5),
-        *([1] * 100, ["x" * 99] * 9, ("x" * 99, ["y" * 300]), [1 << 8000, 1.5] * 9, [], ()),
+        *(
+            [1] * 100,
+            [1.5] * 100,
+            ["x" * 99] * 9,
+            ("x" * 99, ["y" * 300]),
+            [1 << 8000, 1.5] * 9,
+            [],
+            (),
+        ),
         {"a" * 500: "b" * 500, "c": 1},
         {f"{n:0200}": n for n in range(20)},
         dict.fromkeys(range(100)),
@@ -477,3 +502,18 @@ def test_a_value_weighs_what_it_holds_and_little_more() -> None:
         assert least <= copying.weigh(copied) <= most
         copying.copy(value)
         assert copying.weight >= 2 * least
+
+
+def test_a_value_weighs_no_less_when_it_is_taken_than_when_it_is_held() -> None:
+    for value in ("x", 1 << 90, None, b"x", Decimal(1), ["x", [None]], Point(1, Cell("x")), Box(1)):
+        values = Values(DECLARED)
+        assert values.weigh(values.copy(value)) == values.weight
+
+
+def test_a_value_that_weighs_more_than_it_may_is_refused() -> None:
+    light, heavy = [["x" * 1000] * 100] * 9, [["x" * 1000] * 100] * 11
+
+    assert Values(most_bytes=1 * MIB).copy(light) == light
+    for value in (heavy, {"a": heavy, "b": 1}, (heavy, "x"), [heavy, {}]):
+        with pytest.raises(Unencodable, match="a value takes more than 1 MiB, with what it holds"):
+            Values(most_bytes=1 * MIB).copy(value)
