@@ -69,6 +69,9 @@ def test_a_source_says_how_its_objects_are_read() -> None:
         assert cut == [True, True, True, False, False, False]
     for key in ("in.gz", "in.GZ", "in.bz2"):
         assert not any(source.cuts_bytes(key) for source in sources)
+    for source in sources[:5]:
+        reader = source.reader(NO_INPUTS, 1)
+        assert reader.cuts_bytes("in") is source.cuts_bytes("in")
     for source in sources:
         assert source.has_header() is isinstance(source, Csv)
         assert Source.glob.fget(source) == source.glob == "*"  # type: ignore[attr-defined]
@@ -157,6 +160,8 @@ def test_a_batch_is_cut_before_any_of_its_units() -> None:
             assert (head.end, tail.end) == (begins[unit], batch.end)
             assert [tail.offset(n) for n in range(tail.units + 1)] == begins[unit:]
             assert (head.slice, tail.slice) == (batch.slice, batch.slice)
+            for part in (head, tail):
+                assert part.index is None or len(part.index) == len(part.records)
 
 
 def test_what_lies_between_two_records_goes_with_the_first() -> None:
