@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from coordinator.errors import JobInvalid, SourceContradicted, Unencodable
 from coordinator.formats.base import Reader
@@ -35,6 +35,13 @@ class Pair(BaseModel):
 class Aliased(BaseModel):
     p: int = Field(alias="number")
     q: str | None = None
+
+
+class Timed(BaseModel):
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    p: datetime
+    q: timedelta = Field(alias="took")
 
 
 class Colour(Enum):
@@ -111,7 +118,7 @@ def test_the_header_of_an_object_is_its_first_row() -> None:
 
 
 def test_what_is_no_header_is_refused() -> None:
-    for body in (b"\n", b"p,p\n", b'"p" x,q\n', b'"p', b"p,\xff\n"):
+    for body in (b"\n", b"p,q\r1,2\n", b"p,p\n", b'"p" x,q\n', b'"p', b"p,\xff\n"):
         for multiline in BOTH:
             with pytest.raises(SourceContradicted, match="in does not begin with a header of"):
                 header_of(Csv(multiline=multiline), body)
@@ -130,8 +137,11 @@ def test_a_header_may_be_as_long_as_a_record() -> None:
             with pytest.raises(SourceContradicted, match=r"of in can't be read \(longer than rec"):
                 read(source, body, record_bytes=5)
         long = b"p" * 5000 + b",q\n1,2\n"
-        with pytest.raises(SourceContradicted, match=r"of in can't be read \(longer than record"):
-            read(source, long, record_bytes=100)
+        for short_reads in (50, MIB):
+            with pytest.raises(SourceContradicted, match=r"of in can't be read \(longer than rec"):
+                read(source, long, record_bytes=100, short_reads=short_reads)
+            (kind,) = {kind for _, kind, _ in read(Csv(columns=PQ, multiline=multiline), long)}
+            assert kind == "record"
 
 
 def test_the_header_is_no_record_and_is_held_against_the_others() -> None:
@@ -261,6 +271,34 @@ def test_a_newline_in_quotes_contradicts_a_source_that_has_none_wherever_it_is()
     ]
 
 
+def test_a_header_that_ends_within_quotes_contradicts_a_source_that_has_no_such_rows() -> None:
+    with pytest.raises(SourceContradicted, match=r"row at byte 0 of in has a newline"):
+        read(Csv(multiline=False), b'"p,q\n1,2\n3,4\n')
+
+
+def test_a_mark_is_no_part_of_an_over_long_row_that_begins_an_object() -> None:
+    mark, long = b"\xef\xbb\xbf", b'"' + b"x" * 200
+    for short_reads in (30, MIB):
+        options = {"record_bytes": 50, "short_reads": short_reads}
+        with pytest.raises(SourceContradicted, match=r"row at byte 0 of in has a newline"):
+            read(Csv(columns=PQ, multiline=False), mark + long + b'\n3",4\n', **options)
+        found = read(Csv(columns=PQ), mark + long + b'\n3",4\n5,6\n', **options)
+        assert [kind for _, kind, _ in found] == ["refused"] * 3
+
+        for multiline in BOTH:  # anywhere else it is a sign like others, and the quote none
+            body = b"0,1\n" + mark + long + b"\n2,3\n"
+            found = read(Csv(columns=PQ, multiline=multiline), body, **options)
+            assert [kind for _, kind, _ in found] == ["record", "refused", "record"]
+
+
+def test_behind_a_row_of_several_lines_that_has_too_many_cells_nothing_is_read() -> None:
+    for source, body in ((Csv(columns=PQ), b""), (Csv(), b"p,q\n")):
+        found = read(source, body + b'1,"2\n3",4\n5,6\n')
+
+        assert [kind for _, kind, _ in found] == ["refused"] * 3
+        assert found[0][2] == "3 cells, but 2 columns"
+
+
 def test_a_row_may_be_as_long_as_a_record() -> None:
     for multiline in BOTH:
         source = Csv(columns=PQ, multiline=multiline)
@@ -306,6 +344,10 @@ def test_a_row_is_written_by_its_columns() -> None:
         ((Fraction(1, 2), UUID(int=1)), b"1/2,00000000-0000-0000-0000-000000000001\n"),
         (Pair(p=1, q="é"), "1,é\n".encode()),
         (Aliased(number=1), b"1,\n"),
+        (
+            Timed(p=datetime(2026, 1, 2, tzinfo=UTC), took=timedelta(hours=1)),
+            b"2026-01-02T00:00:00Z,PT1H\n",
+        ),
     ):
         assert encode(record).startswith(expected)
     assert Csv(columns=PQ, delimiter=";").encoder()(("a;b", "c,d")) == b'"a;b";c,d\n'

@@ -217,8 +217,7 @@ class RowReader(CsvReader):
         raise NotImplementedError  # rows do not end with blocks: `batches` is this reader's own
 
     def batches(self, piece: Slice) -> Generator[Batch, None, None]:
-        whole = piece.model_copy(update={"unit": "records", "start": 0, "stop": -1})
-        with closing(self.blocks(whole)) as found:
+        with closing(self.blocks(piece)) as found:
             rows = Rows(found, self.csv.encoding, self.csv.delimiter, self.record_bytes)
             rows.columns = len(self.csv.columns) if self.csv.columns else None
             yield from self._row_batches(piece, rows)
@@ -272,7 +271,7 @@ def read_header(reader: LinewiseReader, source: Csv, pinned: Pinned) -> tuple[st
         return None
     # The block holds records too; what can't be decoded in them is theirs.
     text = (block.data or b"").removeprefix(BOM).decode(source.encoding, errors="surrogateescape")
-    lines = io.StringIO(text, newline="")
+    lines = io.StringIO(text)
     try:
         row = next(csv.reader(lines, delimiter=source.delimiter, strict=True), [])
         "".join(row).encode()
