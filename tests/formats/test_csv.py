@@ -20,7 +20,7 @@ from coordinator.formats.csv.format import ROWS_A_BATCH
 from coordinator.formats.csv.rows import Quotes
 from coordinator.model import Slice
 from tests.formats.oracles import ends_within_quotes
-from tests.support import Seen, pin, read_all, reader_over, units_of
+from tests.support import Seen, memory_within, pin, read_all, reader_over, units_of
 
 MIB = 1 << 20
 PQ = ("p", "q")
@@ -321,6 +321,30 @@ def test_quotes_are_followed_piece_by_piece() -> None:
                 for at in range(size, len(body), size):
                     quotes.feed(body[at : at + size])
                 assert quotes.open is ends_within_quotes(line + "\n", ","), line
+
+
+def test_a_mark_within_a_line_is_a_sign_like_others() -> None:
+    quotes = Quotes("utf-8", ",", marked=True)
+    for piece in (b"\xef\xbb\xbf1,", b'\xef\xbb\xbf"2', b"\n"):
+        quotes.feed(piece)
+
+    assert not quotes.open
+
+
+def test_rows_that_begin_in_one_block_and_end_in_the_next_are_not_held() -> None:
+    row = b'1,"\n' + b"x" * 60_000 + b'"\n'
+    reader = over(Csv(columns=PQ), row * 200)
+    piece = Slice.whole(pin(reader.inputs, "in"))  # type: ignore[arg-type]
+
+    with memory_within(8 * MIB):
+        assert sum(len(batch.records) for batch in reader.batches(piece)) == 200
+
+
+def test_an_archive_that_is_broken_is_one_row_of_no_bytes() -> None:
+    for multiline in BOTH:
+        reader = reader_over(Csv(columns=PQ, multiline=multiline), {"in.gz": b"no archive"})
+        (batch,) = reader.batches(Slice.whole(pin(reader.inputs, "in.gz")))  # type: ignore[arg-type]
+        assert (batch.units, batch.offset(0), batch.end) == (1, 0, 0)
 
 
 # ------------------------------------------------------------------------------------------------

@@ -53,7 +53,6 @@ class Quotes:
                     self._before = text[at:]
                     return
                 self._within = False
-                at += 1
             else:
                 at = text.find(self._opening, at)
                 if at < 0:
@@ -132,7 +131,6 @@ class Rows:
     def _next(self) -> list[str] | str | None:
         """The next row; a str says why it is refused; None at the end."""
         self._row_start = self._line_start = self._position
-        self._trouble = None
         try:
             row = next(self._csv)
         except StopIteration:
