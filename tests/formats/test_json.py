@@ -16,6 +16,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, RootModel, field_serializer
 
 from coordinator.errors import Unencodable
+from coordinator.formats import jsonlines
 from coordinator.formats.jsonlines import DIGITS, LEVELS, JsonLines, encode_json
 from coordinator.model import Slice
 from tests.support import Seen, pin, read_all, reader_over
@@ -32,6 +33,23 @@ class Maybe(BaseModel):
 
     number: float | None = None
     name: str = ""
+
+
+class Measured(BaseModel):
+    """A model whose JSON can be bent at a null only, with one in it."""
+
+    nothing: None = None
+    whole: int = 0
+    lists: list[float] = []
+    names: dict[str, float] = {}
+    inner: Maybe = Maybe(number=1)
+
+
+MEASURED = '{"nothing":null,"whole":0,"lists":[],"names":{},"inner":{"number":1.0,"name":""}}'
+
+
+class Whole(BaseModel):
+    whole: int
 
 
 class Many(RootModel[Any]):
@@ -69,6 +87,7 @@ class Colour(Enum):
     RED = "red"
     PAIR = (1, 2)
     BAD = math.nan
+    SAME = {1: 0, "1": 0}  # noqa: RUF012
 
 
 class Level(IntEnum):
@@ -107,6 +126,9 @@ def test_everything_is_written_in_one_way() -> None:
         (Many([1, {"a": (2,)}]), '[1,{"a":[2]}]'),
         (Extra(more=[1]), '{"more":[1]}'),  # type: ignore[call-arg]
         (Anything(a=timedelta(hours=1)), '{"a":"PT1H"}'),
+        ({"m": Anything(a=timedelta(hours=1))}, '{"m":{"a":"PT1H"}}'),
+        (Measured(whole=-(1 << 63)), MEASURED.replace("0,", "-9223372036854775808,", 1)),
+        (Measured(lists=[1.5]), MEASURED.replace("[]", "[1.5]")),
         (Anything(a=[None, Colour.RED]), '{"a":[null,"red"]}'),
         (Anything(a=Anything(a={"b": Decimal(1)})), '{"a":{"a":{"b":"1"}}}'),
         (Anything(a=1 << 70), '{"a":1180591620717411303424}'),
@@ -130,8 +152,11 @@ def test_an_integer_of_any_size_that_readers_take_is_written() -> None:
     for over in (most + 1, [most + 1], {"a": most + 1}, {"a": [-most - 1]}, Point(most + 1)):
         with pytest.raises(Unencodable, match="can't be written as JSON"):
             ENCODE(over)
-    with pytest.raises(Unencodable):
-        ENCODE(Anything(a=most + 1))
+    models = (lambda n: Anything(a=n)), (lambda n: Whole(whole=n)), (lambda n: Measured(whole=n))
+    for make in models:
+        for number in (most + 1, -most - 1):
+            with pytest.raises(Unencodable):
+                ENCODE(make(number))
 
 
 def test_a_long_record_is_written_as_a_short_one_is() -> None:
@@ -151,6 +176,12 @@ def test_an_output_has_as_many_levels_as_readers_take() -> None:
         for record in (nested(250, innermost), nested(5000), Anything(a=nested(250, innermost))):
             with pytest.raises(Unencodable, match=r"can't be written|recursion"):
                 ENCODE(record)
+    lists: Any = 0
+    for _ in range(250):
+        lists = [lists]
+    for record in (lists, {"a": lists}, Strings(a=lists), Constants(a=lists)):
+        with pytest.raises(Unencodable, match="can't be written"):
+            ENCODE(record)
     many: list[Any] = [{}] * 2 * LEVELS
     assert json.loads(ENCODE(many)) == many
     assert json.loads(ENCODE(Anything(a=many))) == {"a": many}
@@ -173,6 +204,9 @@ def test_what_cannot_be_written_is_named() -> None:
         ({"m": Anything(a={1})}, "A set has no order to be written in; yield a sorted list"),
         (Anything(a=[{"b": frozenset({1})}]), "A frozenset has no order"),
         (Anything(a=math.nan), "nan can't be written as JSON"),
+        (Measured(lists=[1.0, math.nan]), "nan can't be written as JSON"),
+        (Measured(names={"a": math.inf}), "inf can't be written as JSON"),
+        (Measured(inner=Maybe(number=math.nan)), "nan can't be written as JSON"),
         (Maybe(number=-math.inf), "-inf can't be written as JSON"),
         ({"m": Maybe(number=math.inf)}, "inf can't be written as JSON"),
         (Anything(a=Colour.BAD), "nan can't be written as JSON"),
@@ -208,6 +242,24 @@ def test_keys_that_would_be_one_are_refused_wherever_they_are() -> None:
             assert ENCODE(wrap({**different, 7: [], 2.5: {}, "x": None}))
     with pytest.raises(Unencodable, match="two keys that are one in JSON"):
         ENCODE([{None: 0, "null": 0}])
+    with pytest.raises(Unencodable, match="two keys that are one in JSON"):
+        ENCODE([Colour.SAME])
+
+
+@pytest.mark.parametrize("where", ["c_make_encoder", "nowhere"])
+def test_json_is_written_alike_with_and_without_the_encoder_in_c(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json.encoder, where, None, raising=False)
+    encode = jsonlines._compact_encoder()
+
+    value = {"b": [1, "é", None], "a": {"c": 1.5}, 7: Point([])}
+    assert encode(value) == '{"b":[1,"é",null],"a":{"c":1.5},"7":{"x":[]}}'
+    for _ in range(2):
+        with pytest.raises(ValueError, match="Out of range float"):
+            encode([math.nan])
+        with pytest.raises(TypeError, match="keys must be"):
+            encode({(1, 2): 3})
 
 
 def test_results_are_decoded_line_by_line() -> None:
@@ -242,8 +294,9 @@ def test_every_line_is_a_record_or_refused_or_blank() -> None:
 def test_what_is_no_json_is_refused_with_a_model_and_without() -> None:
     for line in (b'{"a": NaN}', b'{"a": Infinity}', b'{"a": -Infinity}', b'{"a": [NaN]}', b"{"):
         for model in (None, Anything):
-            kinds = [kind for _, kind, _ in read(b'{"a": "NaN"}\n' + line + b"\n{}\n", model)]
-            assert kinds == ["record", "refused", "record"], line
+            for first in (b'{"a": "NaN"}\n', b"{}\n"):
+                kinds = [kind for _, kind, _ in read(first + line + b"\n{}\n", model)]
+                assert kinds == ["record", "refused", "record"], line
 
 
 def test_records_are_instances_of_the_model() -> None:
