@@ -116,7 +116,7 @@ class LinewiseReader(Reader):
 def raw_lines(data: bytes, *, first: bool) -> list[bytes]:
     """The lines of a block as bytes, without newline; a BOM at the object's start is removed."""
     lines = (data[len(BOM) :] if first and data.startswith(BOM) else data).split(b"\n")
-    if not lines[-1] and data.endswith(b"\n"):
+    if data.endswith(b"\n"):
         lines.pop()
     return lines
 
@@ -125,7 +125,7 @@ def decode_lines(data: bytes, encoding: str, *, first: bool) -> list[str]:
     """The lines of a block as text, without line ends; decoded in one go."""
     text = (data[len(BOM) :] if first and data.startswith(BOM) else data).decode(encoding)
     lines = text.split("\n")
-    if not lines[-1] and data.endswith(b"\n"):
+    if data.endswith(b"\n"):
         lines.pop()
     if "\r" in text:
         lines = [line.removesuffix("\r") for line in lines]

@@ -45,6 +45,11 @@ class Measured(BaseModel):
     inner: Maybe = Maybe(number=1)
 
 
+class Names(BaseModel):
+    nothing: None = None
+    names: dict[str, float]
+
+
 MEASURED = '{"nothing":null,"whole":0,"lists":[],"names":{},"inner":{"number":1.0,"name":""}}'
 
 
@@ -206,6 +211,7 @@ def test_what_cannot_be_written_is_named() -> None:
         (Anything(a=math.nan), "nan can't be written as JSON"),
         (Measured(lists=[1.0, math.nan]), "nan can't be written as JSON"),
         (Measured(names={"a": math.inf}), "inf can't be written as JSON"),
+        (Names(names={"a": math.inf}), "inf can't be written as JSON"),
         (Measured(inner=Maybe(number=math.nan)), "nan can't be written as JSON"),
         (Maybe(number=-math.inf), "-inf can't be written as JSON"),
         ({"m": Maybe(number=math.inf)}, "inf can't be written as JSON"),

@@ -97,7 +97,9 @@ def test_the_last_line_may_or_may_not_be_ended(body: bytes) -> None:
 
 
 def test_a_line_that_is_too_long_is_refused_whatever_is_around_it() -> None:
-    for line, kind in (("é" * 50, "record"), ("é" * 50 + "\r", "refused"), ("😀" * 25, "record")):
+    lines = [("é" * 50, "record"), ("é" * 50 + "\r", "refused")]
+    lines += [("😀" * 25, "record"), ("😀" * 25 + "\r", "refused"), ("😀" * 26, "refused")]
+    for line, kind in lines:
         for around in (b"", b"x\n", b"x\n" * 60, b"\xff\n"):
             found = units_in(batches_of(around + line.encode() + b"\n" + around))
             kinds = ["refused" if b"\xff" in around else "record"] * around.count(b"\n")

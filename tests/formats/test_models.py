@@ -43,6 +43,7 @@ class Order(BaseModel):
     number: int
     inner: Inner | None = None
     items: list[int] = []
+    pair: tuple[Inner, int] | None = None
     amounts: dict[str, int] = {}
     pet: Annotated[Cat | Dog, Field(discriminator="kind")] | None = None
     either: int = Field(0, validation_alias=AliasChoices("other", AliasPath("more", "deep")))  # type: ignore[pydantic-alias]
@@ -70,6 +71,7 @@ def test_a_reason_names_the_place_and_what_is_wrong_there() -> None:
         ({}, "number: Field required"),
         ({"number": "x"}, "number: Input should be a valid integer, unable to parse string as"),
         ({"number": 1, "inner": {}}, "inner.postcode: Field required"),
+        ({"number": 1, "pair": [{}, 1]}, "pair.0.postcode: Field required"),
         ({"number": 1, "items": [1, "x"]}, "items.1: Input should be a valid integer"),
         ({"number": 1, "other": "x"}, "other: Input should be a valid integer"),
         ({"number": 1, "more": {"deep": "x"}}, "more.deep: Input should be a valid integer"),
@@ -202,7 +204,18 @@ def test_a_model_is_not_plain_that_may_hold_what_json_has_no_type_for() -> None:
     class Endless(BaseModel):
         a: list[Endless]
 
-    for held in (Any, set[int], frozenset[str], bytes, int | str, Serialized, Computed, More, Bent):
+    for held in (
+        Any,
+        tuple[int, set[int]],
+        set[int],
+        frozenset[str],
+        bytes,
+        int | str,
+        Serialized,
+        Computed,
+        More,
+        Bent,
+    ):
         assert not is_plain(made_of(held)), held
     for model in (Serialized, Computed, More, Bent, Endless):
         assert not is_plain(model), model
