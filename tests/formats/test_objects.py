@@ -25,6 +25,7 @@ class Counting(MemoryInputs):
     def __init__(self, bodies: dict[str, bytes]) -> None:
         super().__init__(bodies)
         self.open_now = 0
+        self.when_read: Callable[[], None] = lambda: None
 
     def open(self, pinned: Pinned, start: int, stop: int) -> Readable:
         self.open_now += 1
@@ -37,6 +38,7 @@ class CountedStream:
         self.counting = counting
 
     def read(self, size: int = -1, /) -> bytes:
+        self.counting.when_read()
         return self.stream.read(size)
 
     def close(self) -> None:
@@ -163,6 +165,15 @@ def test_a_change_is_told_whatever_the_job_does_about_it(
     reader.settle()  # it is told once
 
 
+def test_a_change_while_an_object_is_read_whole_is_told_to_the_job() -> None:
+    bodies = {"in": b"before"}
+    _, record, inputs = opened(bodies)
+    inputs.when_read = lambda: bodies.update({"in": b"after!"})
+
+    with pytest.raises(InputChanged, match="in was changed under the run"):
+        record.read()
+
+
 class Failing(MemoryInputs):
     """Inputs that can't be opened, or not read, for one reason after another."""
 
@@ -173,15 +184,21 @@ class Failing(MemoryInputs):
         if self.when == "open":
             raise self.errors.pop(0)
         stream = super().open(pinned, start, stop)
-        stream.read = self.fail  # type: ignore[method-assign]
+        setattr(stream, self.when, self.fail)
         return stream
 
     def fail(self, size: int = -1, /) -> bytes:
         raise self.errors.pop(0)
 
 
+def use(stream: Readable, when: str) -> None:
+    if when == "close":
+        stream.close()
+    stream.read(1)
+
+
 def test_of_many_troubles_the_first_is_told_and_of_a_jobs_own_none() -> None:
-    for when in ("open", "read"):
+    for when in ("open", "read", "close"):
         inputs = Failing({"in": b"bytes"})
         inputs.when = when
         inputs.errors = [StoreUnavailable("first"), StoreUnavailable("then"), ValueError("own")]
@@ -189,13 +206,13 @@ def test_of_many_troubles_the_first_is_told_and_of_a_jobs_own_none() -> None:
         (batch,) = reader.batches(Slice.whole(pin(inputs, "in")))
         for error in (StoreUnavailable, StoreUnavailable, ValueError):
             with pytest.raises(error):
-                batch.records[0].open().read(1)
+                use(batch.records[0].open(), when)
 
         with pytest.raises(StoreUnavailable, match="first"):
             reader.settle()
         inputs.errors = [ValueError("own")]
         with pytest.raises(ValueError, match="own"):
-            batch.records[0].open().read(1)
+            use(batch.records[0].open(), when)
         reader.settle()
 
 
