@@ -8,6 +8,7 @@ import io
 
 import pytest
 
+from coordinator.errors import Unencodable
 from coordinator.formats import ranges
 from coordinator.formats.base import Batch, Source
 from coordinator.formats.compression import GzipMember, NotDecompressible, decompressor
@@ -217,3 +218,5 @@ def test_a_member_of_an_archive_tells_what_follows_it() -> None:
 def test_a_text_sink_is_decoded_line_by_line() -> None:
     assert Text().decode("é\r\n\n\u2028x\n".encode()) == ["é\r", "", "\u2028x"]
     assert Text().decode(b"") == []
+    with pytest.raises(Unencodable, match="an output line of a Text sink holds a lone surrogate"):
+        Text().encoder()("\ud800")
