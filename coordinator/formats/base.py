@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass as declaration
 from coordinator.model import Pinned, Slice
 from coordinator.store.ports import Inputs
 
-STRICT = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+STRICT = ConfigDict(extra="forbid")
 
 Encode = Callable[[Any], bytes]
 

@@ -45,6 +45,7 @@ def test_an_option_that_there_is_not_is_refused() -> None:
     for kind in kinds:
         with pytest.raises((TypeError, ValidationError)):
             kind(globs="*")
+        assert kind().describe()["kind"] == kind.__name__
 
 
 def test_a_format_does_only_what_it_is_for() -> None:
