@@ -5,6 +5,8 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import zlib
+from random import Random
 
 import pytest
 
@@ -178,7 +180,7 @@ def test_little_is_read_behind_a_range_or_before_it() -> None:
 
 
 def test_an_archive_gives_as_much_as_is_asked_for() -> None:
-    body = bytes(range(256)) * 100
+    body = bytes(range(256)) * 100 + Random(1).randbytes(30_000) * 2
     for key, packed in (("a.gz", gzip.compress(body)), ("a.BZ2", bz2.compress(body))):
         read = decompressor(key, io.BytesIO(packed + packed))
         assert (read(10), read(5)) == (body[:10], body[10:15])
@@ -196,6 +198,7 @@ def test_what_is_no_archive_says_why() -> None:
         ("a.gz", whole[:-1], "it breaks off"),
         ("a.gz", b"", "it breaks off"),
         ("a.gz", b"plain text", "incorrect header check"),
+        ("a.gz", zlib.compress(b"one\n"), "incorrect header check"),
         ("a.gz", whole + b"\0x", "it breaks off|incorrect header check"),
         ("a.gz", whole[:-5] + b"x" + whole[-4:], "incorrect data check"),
         ("a.bz2", b"plain text", "Invalid data stream"),
