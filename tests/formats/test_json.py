@@ -252,20 +252,22 @@ def test_keys_that_would_be_one_are_refused_wherever_they_are() -> None:
         ENCODE([Colour.SAME])
 
 
-@pytest.mark.parametrize("where", ["c_make_encoder", "nowhere"])
-def test_json_is_written_alike_with_and_without_the_encoder_in_c(
-    where: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(json.encoder, where, None, raising=False)
-    encode = jsonlines._compact_encoder()
+def test_json_is_written_alike_with_and_without_the_encoder_in_c() -> None:
+    for missing in ("nothing", "c_make_encoder"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(json.encoder, missing, None, raising=False)
+            encode = jsonlines._compact_encoder()
 
-    value = {"b": [1, "é", None], "a": {"c": 1.5}, 7: Point([])}
-    assert encode(value) == '{"b":[1,"é",null],"a":{"c":1.5},"7":{"x":[]}}'
-    for _ in range(2):
-        with pytest.raises(ValueError, match="Out of range float"):
-            encode([math.nan])
-        with pytest.raises(TypeError, match="keys must be"):
-            encode({(1, 2): 3})
+            value: dict[Any, Any] = {"b": [1, "é", None], "a": {"c": 1.5}, 7: Point([])}
+            assert encode(value) == '{"b":[1,"é",null],"a":{"c":1.5},"7":{"x":[]}}'
+            value["cycle"] = value
+            for _ in range(2):
+                with pytest.raises(ValueError, match="Out of range float"):
+                    encode([math.nan])
+                with pytest.raises(ValueError, match="Circular reference"):
+                    encode(value)
+                with pytest.raises(TypeError, match="keys must be"):
+                    encode({(1, 2): 3})
 
 
 def test_results_are_decoded_line_by_line() -> None:
