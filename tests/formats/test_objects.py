@@ -244,8 +244,7 @@ def test_the_blobs_of_a_part_are_unpacked_as_they_were_packed(
         assert [(name, b"".join(pieces)) for name, pieces in found] == [
             (blob.name, blob.body) for blob in blobs
         ]
-
-    assert [len(piece) for piece in found[0][1]] == [4, 4, 2]
+        assert len(found[0][1][0]) == min(most, 10)
 
 
 def test_a_part_that_ends_within_a_blob_is_an_error() -> None:
