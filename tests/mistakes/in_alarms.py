@@ -22,9 +22,9 @@ def the_alarm_of_dead_letters_watches_the_work_queue(resources: Resources) -> No
     watched[0]["Value"]["Fn::GetAtt"][0] = work
 
 
-def dead_letters_are_counted(resources: Resources) -> None:
+def dead_letters_are_watched_by_their_age(resources: Resources) -> None:
     watched = metric(alarm(resources, "dead-letters"))["MetricStat"]["Metric"]
-    watched["MetricName"] = "ApproximateNumberOfMessagesVisible"
+    watched["MetricName"] = "ApproximateAgeOfOldestMessage"
 
 
 def dead_letters_ring_when_there_are_none(resources: Resources) -> None:
@@ -109,7 +109,7 @@ MISTAKES = (
     TemplateMistake("busy", two_runs_have_to_fail, (ALARMS,)),
     TemplateMistake("busy", runs_that_time_out_are_not_counted, (ALARMS,)),
     TemplateMistake("busy", the_alarm_of_dead_letters_watches_the_work_queue, (ALARMS,)),
-    TemplateMistake("busy", dead_letters_are_counted, (ALARMS,)),
+    TemplateMistake("busy", dead_letters_are_watched_by_their_age, (ALARMS,)),
     TemplateMistake("busy", dead_letters_ring_when_there_are_none, (ALARMS,)),
     TemplateMistake("busy", dead_letters_ring_after_a_day, (ALARMS,)),
     TemplateMistake("plain", failing_shards_are_counted_by_a_name_that_nobody_writes, (READ,)),

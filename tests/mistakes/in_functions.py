@@ -22,7 +22,7 @@ MISTAKES = (
     Mistake(
         "receives are not counted",
         WORK,
-        "int(record.attributes.approximate_receive_count or 1)",
+        "int(record.attributes.approximate_receive_count)",
         "1",
         ("tests/cloud/test_messages.py::test_a_failed_attempt_is_seen_again_after_its_backoff",),
     ),
@@ -77,8 +77,8 @@ MISTAKES = (
     Mistake(
         "a burial counts its own receive",
         BURY,
-        "receives = max(int(record.attributes.approximate_receive_count or 0) - 1, 1)",
-        "receives = max(int(record.attributes.approximate_receive_count or 0), 1)",
+        "receives = max(int(record.attributes.approximate_receive_count) - 1, 1)",
+        "receives = max(int(record.attributes.approximate_receive_count), 1)",
         (
             "tests/cloud/test_messages.py::test_a_burial_charges_every_attempt_that_left_nothing_a_whole_timeout",
         ),
