@@ -238,6 +238,7 @@ def test_the_blobs_of_a_part_are_unpacked_as_they_were_packed(
     part = b"".join(map(sink.encoder(), blobs))
     assert sink.names_results
 
+    found: list[tuple[str, list[bytes]]] = []
     for most in (objects.COPY_BYTES, 4):
         monkeypatch.setattr(objects, "COPY_BYTES", most)
         found = [(name, list(pieces)) for name, pieces in sink.unpack(io.BytesIO(part))]

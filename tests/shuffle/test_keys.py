@@ -258,6 +258,30 @@ def test_the_partition_of_a_key_is_fixed_for_ever() -> None:
         assert encode_key(KEYS.encode(hexadecimal)) == f'[0,"{sign}0x1{"0" * 500}"]'.encode()
 
 
+WRITTEN: list[tuple[Any, str]] = [
+    (("é", b"\xff\0"), '[2,"é",[13,"ff00"]]'),
+    (None, "[4]"),
+    (True, "[5,1]"),
+    (-1.5, "[6,-1.5]"),
+    (Decimal("-1.5"), '[7,"-1.5"]'),
+    (datetime(1970, 1, 1), "[9,0,0]"),
+    (datetime(2026, 10, 25, 2, 30, 1, 7, fold=1), "[9,1792895401000007,1]"),
+    (datetime(1970, 1, 1, tzinfo=UTC), "[10,0]"),
+    (datetime(2026, 10, 25, 2, 30, 1, 7, tzinfo=UTC), "[10,1792895401000007]"),
+    (time(1, 2, 3, 4, fold=1), "[11,3723000004,1]"),
+    (time(1, tzinfo=UTC), '[11,3600000000,0,"utc"]'),
+    (timedelta(1, 2, 3), "[12,86402000003]"),
+    (UUID(int=255), '[14,"000000000000000000000000000000ff"]'),
+]
+
+
+def test_what_a_key_is_written_as_is_fixed_for_ever_and_read_again() -> None:
+    """Its partition is the hash of this."""
+    for key, written in WRITTEN:
+        assert encode_key(KEYS.encode(key)) == written.encode()
+        assert exactly_equal(canonical(key), key)
+
+
 @given(st.lists(ANY_KEY, min_size=3, max_size=3))
 @examples(300)
 def test_the_order_of_keys_is_total(keys: list[Any]) -> None:

@@ -7,13 +7,14 @@ import struct
 from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from enum import Enum, StrEnum
 from fractions import Fraction
 from pathlib import PurePath
 from sys import getsizeof
 from typing import Any
+from uuid import UUID, SafeUUID
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -417,6 +418,25 @@ def test_members_of_a_flag_may_be_several() -> None:
     found = across([values])
 
     assert all(map(lambda one, other: one is other, found[0], values))
+
+
+WRITTEN: list[tuple[Any, list[Any]]] = [
+    (b"\xff" * 60, ["b", "/" * 80]),
+    (b"", ["b", ""]),
+    (Decimal("1.10"), ["n", "1.10"]),
+    (date(2026, 1, 2), ["D", "2026-01-02"]),
+    (time(1, 2, fold=1), ["h", "01:02:00", 1]),
+    (datetime(2026, 1, 2, 3, tzinfo=UTC), ["T", "2026-01-02T03:00:00", 0, "utc"]),
+    (timedelta(1, 2, 3), ["s", 1, 2, 3]),
+    (UUID(int=255), ["u", "000000000000000000000000000000ff"]),
+    (UUID(int=1, is_safe=SafeUUID.safe), ["u", "00000000000000000000000000000001", 0]),
+]
+
+
+def test_what_json_has_no_type_for_is_restored_from_what_it_is_written_as() -> None:
+    for value, written in WRITTEN:
+        assert Values().tree(value) == written
+        assert exactly_equal(Values().restore(written), value)
 
 
 def test_dates_and_times_keep_their_zones() -> None:
