@@ -55,14 +55,20 @@ def input_locations(job: Job, options: Options, bucket: str) -> tuple[Location, 
     return (*given, *uploaded)
 
 
+def patterns(locations: Iterable[Location]) -> dict[str, list[str]]:
+    """By bucket, what the keys of these inputs look like."""
+    found: dict[str, list[str]] = {}
+    for bucket, prefix in locations:
+        known = found.setdefault(bucket, [])
+        if f"{prefix}*" not in known:
+            known.append(f"{prefix}*")
+    return found
+
+
 def bucket_policies(readers: Readers, locations: Iterable[Location]) -> dict[str, Policy]:
     """By bucket, the statements that its policy needs for these inputs."""
-    prefixes: dict[str, list[str]] = {}
-    for bucket, prefix in locations:
-        patterns = prefixes.setdefault(bucket, [])
-        if f"{prefix}*" not in patterns:
-            patterns.append(f"{prefix}*")
-    return {bucket: _bucket_policy(readers, bucket, each) for bucket, each in prefixes.items()}
+    by_bucket = patterns(locations)
+    return {bucket: _bucket_policy(readers, bucket, keys) for bucket, keys in by_bucket.items()}
 
 
 def key_policy(readers: Readers, key_arn: str) -> Policy:
@@ -81,7 +87,7 @@ def key_policy(readers: Readers, key_arn: str) -> Policy:
     )
 
 
-def _bucket_policy(readers: Readers, bucket: str, patterns: list[str]) -> Policy:
+def _bucket_policy(readers: Readers, bucket: str, keys: list[str]) -> Policy:
     arn = f"arn:{readers.partition}:s3:::{bucket}"
     who = {"AWS": [readers.plan, readers.work]}
     return _policy(
@@ -91,14 +97,14 @@ def _bucket_policy(readers: Readers, bucket: str, patterns: list[str]) -> Policy
             "Principal": who,
             "Action": "s3:ListBucket",
             "Resource": arn,
-            "Condition": {"StringLikeIfExists": {"s3:prefix": patterns}},
+            "Condition": {"StringLikeIfExists": {"s3:prefix": keys}},
         },
         {
             "Sid": _sid(readers, "Reads"),
             "Effect": "Allow",
             "Principal": who,
             "Action": ["s3:GetObject", "s3:GetObjectVersion"],
-            "Resource": [f"{arn}/{pattern}" for pattern in patterns],
+            "Resource": [f"{arn}/{each}" for each in keys],
         },
     )
 

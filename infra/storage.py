@@ -10,7 +10,7 @@ from constructs import Construct
 from coordinator.job import Job
 from coordinator.keys import JobKeys
 from coordinator.state.runs import RUN_DAYS
-from infra.grants import input_locations
+from infra.grants import input_locations, patterns
 from infra.names import Names
 from infra.options import Options
 from infra.policies import acknowledge, allow
@@ -65,15 +65,15 @@ class Storage(Construct):
 
     def allow_finding_inputs(self, role: iam.Role) -> None:
         """Allow to list the inputs, with their versions."""
-        for bucket, patterns in self._patterns().items():
+        for bucket, keys in patterns(self.inputs).items():
             allow(role, "s3:GetBucketVersioning", on=[_bucket_arn(self, bucket)])
-            self._allow_listing(role, bucket, patterns, "s3:ListBucket", "s3:ListBucketVersions")
+            self._allow_listing(role, bucket, keys, "s3:ListBucket", "s3:ListBucketVersions")
 
     def allow_reading_inputs(self, role: iam.Role) -> None:
         """Allow to read the inputs, in the version that the plan has pinned."""
-        for bucket, patterns in self._patterns().items():
+        for bucket, keys in patterns(self.inputs).items():
             arn = _bucket_arn(self, bucket)
-            objects = [f"{arn}/{pattern}" for pattern in patterns]
+            objects = [f"{arn}/{key}" for key in keys]
             allow(
                 role,
                 "s3:GetObject",
@@ -81,7 +81,7 @@ class Storage(Construct):
                 on=objects,
                 why="Inputs are found at run time, below the prefixes that the job was deployed for.",
             )
-            self._allow_listing(role, bucket, patterns, "s3:ListBucket")
+            self._allow_listing(role, bucket, keys, "s3:ListBucket")
         if self._input_keys:
             allow(role, "kms:Decrypt", on=self._input_keys)
         self._allow_key(role, "kms:Decrypt")
@@ -104,9 +104,9 @@ class Storage(Construct):
         self._allow_key(role, "kms:Decrypt", "kms:GenerateDataKey")
 
     def _allow_listing(
-        self, role: iam.Role, bucket: str, patterns: Sequence[str], *actions: str
+        self, role: iam.Role, bucket: str, keys: Sequence[str], *actions: str
     ) -> None:
-        condition = {"StringLikeIfExists": {"s3:prefix": list(patterns)}}
+        condition = {"StringLikeIfExists": {"s3:prefix": list(keys)}}
         allow(role, *actions, on=[_bucket_arn(self, bucket)], conditions=condition)
 
     def _allow_key(self, role: iam.Role, *actions: str) -> None:
@@ -117,15 +117,6 @@ class Storage(Construct):
         """The ARNs of the objects under keys and below folders."""
         arn = self.bucket.bucket_arn
         return [f"{arn}/{key}{'*' if key.endswith('/') else ''}" for key in keys]
-
-    def _patterns(self) -> dict[str, list[str]]:
-        """By bucket, what the keys of inputs look like."""
-        found: dict[str, list[str]] = {}
-        for bucket, prefix in self.inputs:
-            patterns = found.setdefault(bucket, [])
-            if f"{prefix}*" not in patterns:
-                patterns.append(f"{prefix}*")
-        return found
 
     # -- resources -------------------------------------------------------------------------------
 

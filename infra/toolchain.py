@@ -155,7 +155,7 @@ def _run(command: Sequence[str], folder: Path | None = None) -> None:
     """Run a command with its output shown as it comes, but for errors that are raised anyway."""
     environment = {
         **os.environ,
-        "PATH": f"{_node_folder()}{os.pathsep}{os.environ.get('PATH', '')}",
+        "PATH": f"{_node()[0]}{os.pathsep}{os.environ.get('PATH', '')}",
         "CDK_DISABLE_CLI_TELEMETRY": "true",
     }
     if sys.stderr.isatty():
@@ -199,17 +199,11 @@ def _wheel() -> Path:
     return Path(spec.origin).parent
 
 
-def _node_folder() -> Path:
-    return _wheel() if os.name == "nt" else _wheel() / "bin"
-
-
-def _npm() -> list[str]:
-    """How to call npm: by its script, as the wheel's own `npm` has lost the link to it."""
-    lib = _wheel() if os.name == "nt" else _wheel() / "lib"
-    return [
-        str(_node_folder() / "node"),
-        str(lib / "node_modules" / "npm" / "bin" / "npm-cli.js"),
-    ]
+def _node() -> tuple[Path, Path]:
+    """The folder of Node itself, and npm's script: the wheel's own `npm` has lost the link to it."""
+    wheel = _wheel()
+    folder, lib = (wheel, wheel) if os.name == "nt" else (wheel / "bin", wheel / "lib")
+    return folder, lib / "node_modules" / "npm" / "bin" / "npm-cli.js"
 
 
 def _home() -> Path:
@@ -225,14 +219,16 @@ def _cdk() -> list[str]:
     """
     home = _home()
     program = home / "node_modules" / "aws-cdk" / "bin" / "cdk"
-    call = [str(_node_folder() / "node"), str(program)]
+    folder, npm = _node()
+    node = str(folder / "node")
+    call = [node, str(program)]
     if program.exists() and all(_same(home / name, HERE / name) for name in PINS):
         return call
     home.mkdir(parents=True, exist_ok=True)
-    npm = [*_npm(), "ci", "--prefix", str(home), "--ignore-scripts"]
     shutil.copyfile(HERE / PINS[0], home / PINS[0])
     shutil.copyfile(HERE / PINS[1], home / PINS[1])
-    _run([*npm, "--no-audit", "--no-fund", "--loglevel=error"])
+    install = [node, str(npm), "ci", "--prefix", str(home), "--ignore-scripts"]
+    _run([*install, "--no-audit", "--no-fund", "--loglevel=error"])
     return call
 
 

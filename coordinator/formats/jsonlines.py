@@ -26,8 +26,10 @@ from coordinator.store.ports import Inputs
 DIGITS = 4300  # of an integer: those who read JSON, Python too, refuse more
 LEVELS = 190  # of arrays and objects: fewer than any reader's own limit
 _TEXT = frozenset({str})
-_SAME = frozenset({str, int, bool, type(None)})  # of which there is one JSON, whoever writes it
-_FLAT = _SAME | {float}
+_SAME: frozenset[type] = frozenset(
+    {str, int, bool, type(None)}
+)  # of which there is one JSON, whoever writes it
+_FLAT: frozenset[type] = _SAME | {float}
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -85,7 +87,7 @@ class JsonReader(LinewiseReader):
                     _plain_json(line)
                 append(parse(line))
                 index.append(unit)
-            except ValueError as error:
+            except Exception as error:  # noqa: BLE001  a validator may raise anything
                 if not line.strip(b" \t\r"):
                     batch.blank.append(unit)
                 else:
@@ -153,7 +155,7 @@ def encode_json(value: object) -> bytes:
             integer of more digits than Python reads, more levels than readers take, keys that
             are one in JSON.
     """
-    if type(value) is dict and _is_the_same(value):
+    if type(value) is dict and _is_flat(value, _SAME):
         try:
             body = to_json(value)
             if len(body) <= DIGITS:
@@ -163,7 +165,7 @@ def encode_json(value: object) -> bytes:
     try:
         body = _COMPACT(value).encode()
         _refuse_depth(body)
-        if type(value) is not dict or not _is_flat(value):
+        if type(value) is not dict or not _is_flat(value, _FLAT):
             _refuse_keys_made_equal(value)
         return body
     except Unencodable:
@@ -176,16 +178,12 @@ def encode_json(value: object) -> bytes:
         raise Unencodable(f"An output can't be written as JSON: {error}.") from error
 
 
-def _is_the_same(value: dict[Any, Any]) -> bool:
-    """Whether there is one JSON of a dict, so that what is fastest may write it."""
+def _is_flat(value: dict[Any, Any], kinds: frozenset[type]) -> bool:
+    """Whether a dict has nothing but texts for keys, and values of these types."""
     for name, item in value.items():
-        if type(name) is not str or type(item) not in _SAME:
+        if type(name) is not str or type(item) not in kinds:
             return False
     return True
-
-
-def _is_flat(value: dict[Any, Any]) -> bool:
-    return _TEXT.issuperset(map(type, value)) and _FLAT.issuperset(map(type, value.values()))
 
 
 def _refuse_keys_made_equal(value: object) -> None:

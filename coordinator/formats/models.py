@@ -23,8 +23,10 @@ class Refusals:
         schema: Any = None if model is None else model.__pydantic_core_schema__
         self._names = frozenset(_declared(schema)) | {"[key]"}
 
-    def reason(self, error: ValueError) -> str:
+    def reason(self, error: Exception) -> str:
         """Why a record is refused, without its contents."""
+        if not isinstance(error, ValueError):
+            return f"its model raised {type(error).__name__}"
         if not isinstance(error, ValidationError):
             return str(error).splitlines()[0] if str(error) else type(error).__name__
         found = error.errors(include_url=False, include_context=False, include_input=False)

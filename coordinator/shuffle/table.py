@@ -17,6 +17,7 @@ from coordinator.shuffle.values import (
     ATOM_BYTES,
     FIXED,
     LEAST_WORD,
+    LIST_BYTES,
     PLACE_BYTES,
     WORD,
     Values,
@@ -40,6 +41,7 @@ class Table:
         self.combine = combine
         self.values = values
         self.keys = Keys(values)
+        self._place = KEY_BYTES + (LIST_BYTES if combine is None else 0)  # of a key and its list
         self.clear()
 
     def clear(self) -> None:
@@ -178,8 +180,8 @@ class Table:
             else:
                 weights = list(map(self.keys.weigh, keys))
                 weight, heaviest = sum(weights), max(weights)
-            self.weight += KEY_BYTES * fresh + weight
-            self.heaviest = max(self.heaviest, KEY_BYTES + heaviest)
+            self.weight += self._place * fresh + weight
+            self.heaviest = max(self.heaviest, self._place + heaviest)
 
     # -- what is held ----------------------------------------------------------------------------
 

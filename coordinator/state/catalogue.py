@@ -100,17 +100,13 @@ def move_pointer(store: Store, keys: RunKeys, manifest: Manifest) -> bool:
         got = _get(store, key)
         wanted = own
         if got is not None:
-            try:
-                standing = Pointer.decode(got.body, where=store.url(key))
-            except LedgerBroken:
+            standing = _decoded(store, key, got)
+            if standing == own:
+                return True
+            if standing is None or order_of(standing) > order_of(own):
+                if standing is not None and holds(store, standing):
+                    return False
                 wanted = max(_published(store, manifest, own), key=order_of)
-            else:
-                if standing == own:
-                    return True
-                if order_of(standing) > order_of(own):
-                    if holds(store, standing):
-                        return False
-                    wanted = max(_published(store, manifest, own), key=order_of)
         try:
             if got is None:
                 store.create(key, wanted.encode())
@@ -120,6 +116,13 @@ def move_pointer(store: Store, keys: RunKeys, manifest: Manifest) -> bool:
             continue
         return wanted == own
     raise Changed(f"{store.url(key)} kept changing; try again.")
+
+
+def _decoded(store: Store, key: str, got: Got) -> Pointer | None:
+    try:
+        return Pointer.decode(got.body, where=store.url(key))
+    except LedgerBroken:
+        return None
 
 
 def _published(store: Store, manifest: Manifest, own: Pointer) -> Iterator[Pointer]:

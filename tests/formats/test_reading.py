@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 from coordinator.errors import InputChanged, SourceContradicted
 from coordinator.formats.base import Batch, Reader, Source
@@ -35,6 +35,19 @@ from tests.support import (
     texts,
     units_of,
 )
+
+RATES = {"a": "1.00", "b": "2.00"}
+
+
+class Sale(BaseModel):
+    rate: str
+
+    @field_validator("rate")
+    @classmethod
+    def is_known(cls, rate: str) -> str:
+        RATES[rate]
+        return rate
+
 
 SHORT_READS = st.sampled_from([1, 3, 7, 50, 1 << 20])
 
@@ -218,6 +231,24 @@ def test_a_record_that_the_model_refuses_is_named_by_field_and_not_by_value() ->
         "unable to parse string as a number"
     )
     assert "secret" not in found[1][2]
+
+
+@pytest.mark.parametrize(
+    ("source", "body"),
+    [
+        (JsonLines(Sale), b'{"rate": "a"}\n{"rate": "secret"}\n{"rate": "b"}\n'),
+        (Csv(Sale), b"rate\na\nsecret\nb\n"),
+        (Csv(Sale, multiline=True), b"rate\na\nsecret\nb\n"),
+    ],
+)
+def test_a_record_at_which_a_validator_breaks_is_refused_alone(source: Source, body: bytes) -> None:
+    found = whole(reader_over(source, {"in": body}))
+
+    assert [each for _, *each in found] == [
+        ["record", Sale(rate="a")],
+        ["refused", "its model raised KeyError"],
+        ["record", Sale(rate="b")],
+    ]
 
 
 # ------------------------------------------------------------------------------------------------

@@ -173,4 +173,4 @@ def test_what_is_not_known_is_passed_on() -> None:
 def test_without_the_extra_the_sentence_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("infra.toolchain.importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'fanfold\[aws,infra\]'"):
-        toolchain._node_folder()
+        toolchain._node()

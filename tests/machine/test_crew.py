@@ -836,7 +836,7 @@ def test_a_message_that_never_reached_a_worker_costs_no_receive(make_site: MakeS
         site.work(crew, site.messages[:1])
         worker = site.worker_at("a")
         os.kill(worker, signal.SIGKILL)
-        wait_until(lambda: not is_running(worker))
+        os.waitid(os.P_PID, worker, os.WEXITED | os.WNOWAIT)  # all of its threads are gone
         site.work(crew, of_wave(site.messages[1:], 2))
 
     assert site.outcomes() == answered("0", "1")

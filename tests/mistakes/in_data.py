@@ -159,7 +159,7 @@ MISTAKES = (
     Mistake(
         "keys of a table weigh nothing",
         TABLE,
-        "            self.weight += KEY_BYTES * fresh + weight\n",
+        "            self.weight += self._place * fresh + weight\n",
         "            self.weight += 0\n",
         (
             "tests/shuffle/test_order.py::test_keys_weigh_what_they_are_though_their_values_weigh_nothing",

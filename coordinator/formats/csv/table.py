@@ -76,7 +76,7 @@ class Table:
                     del record[name]
             try:
                 record = self.validate(record)
-            except ValueError as error:
+            except Exception as error:  # noqa: BLE001  a validator may raise anything
                 batch.refused.append((unit, self.refusals.reason(error)))
                 return
         batch.records.append(record)
