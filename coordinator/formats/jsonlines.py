@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -24,6 +25,7 @@ from coordinator.formats.models import Refusals, is_plain
 from coordinator.store.ports import Inputs
 
 DIGITS = 4300  # of an integer: those who read JSON, Python too, refuse more
+_SURROGATE = "A str with a lone surrogate can't be written as JSON."
 LEVELS = 190  # of arrays and objects: fewer than any reader's own limit
 _TEXT = frozenset({str})
 _SAME: frozenset[type] = frozenset(
@@ -105,7 +107,7 @@ def _plain(value: object) -> object:
     if isinstance(value, BaseModel):
         if not is_plain(type(value)) or _is_doubtful((value,)):
             _refuse_bent(value)
-        return value.model_dump(mode="json")
+        return value.model_dump(mode="json", warnings=False)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
     if isinstance(value, Enum):
@@ -171,7 +173,7 @@ def encode_json(value: object) -> bytes:
     except Unencodable:
         raise
     except UnicodeEncodeError:
-        raise Unencodable("A str with a lone surrogate can't be written as JSON.") from None
+        raise Unencodable(_SURROGATE) from None
     except RecursionError:
         raise Unencodable("An output that is nested this deeply can't be written.") from None
     except (TypeError, ValueError) as error:
@@ -191,23 +193,25 @@ def _refuse_keys_made_equal(value: object) -> None:
     the value has been encoded."""
     waiting = [value]
     for found in waiting:
-        if dataclasses.is_dataclass(found) and not isinstance(found, type):
-            waiting += [getattr(found, item.name) for item in dataclasses.fields(found)]
+        if isinstance(found, dict):
+            items = list(found.items())  # as the encoder reads them
+            _refuse_equal_names([name for name, _ in items], _COMPACT)
+            waiting += [item for _, item in items if type(item) not in _FLAT]
+        elif isinstance(found, (list, tuple)):
+            if not _FLAT.issuperset(map(type, found)):
+                waiting += found
         elif isinstance(found, Enum):
             waiting.append(found.value)
-        elif isinstance(found, dict):
-            _refuse_equal_names(found, _COMPACT)
-            if not _FLAT.issuperset(map(type, found.values())):
-                waiting += found.values()
-        elif isinstance(found, (list, tuple)) and not _FLAT.issuperset(map(type, found)):
-            waiting += found
+        elif dataclasses.is_dataclass(found) and not isinstance(found, type):
+            waiting += [getattr(found, item.name) for item in dataclasses.fields(found)]
 
 
-def _refuse_equal_names(found: dict[Any, Any], name: Callable[[Any], str]) -> None:
-    """Refuse a dict of which two keys have one name in JSON."""
-    if _TEXT.issuperset(map(type, found)):
+def _refuse_equal_names(keys: Collection[Any], name: Callable[[Any], str]) -> None:
+    """Refuse keys of a dict of which two have one name in JSON."""
+    if _TEXT.issuperset(map(type, keys)) and len(set(keys)) == len(keys):
         return
-    if len({each if isinstance(each, str) else name(each) for each in found}) != len(found):
+    names = {str.__str__(each) if isinstance(each, str) else name(each) for each in keys}
+    if len(names) != len(keys):
         raise Unencodable("A dict has two keys that are one in JSON, as 1 and '1'.")
 
 
@@ -234,11 +238,18 @@ def encode_json_line(record: Any) -> bytes:
 # ------------------------------------------------------------------------------------------------
 
 # What pydantic writes as JSON without bending it; of numbers it depends on their size.
-_SURE = frozenset({str, bool, type(None), date, datetime, time, timedelta, Decimal, UUID})
+_SURE: frozenset[type] = frozenset(
+    {str, bool, type(None), date, datetime, time, timedelta, Decimal, UUID}
+)
+_SCALARS: frozenset[type] = _SURE | {int, float}
 _WORD = 1 << 63
-
+# What may be of a null, of a key that is none, or of a key that is no text.
+_SUSPECT = (b"null", b"None", "\N{REPLACEMENT CHARACTER}".encode())
+_FORMS_KEPT = 1000
 
 _is_model: Callable[[type], bool] = cache(lambda kind: issubclass(kind, BaseModel))
+_Form = tuple[type, ...]
+_forms_seen: dict[type, set[_Form]] = {}  # of each model, what was in its fields, scalars alone
 
 
 def encode_model(record: BaseModel) -> bytes:
@@ -251,18 +262,20 @@ def encode_model(record: BaseModel) -> bytes:
     kind = type(record)
     plain = is_plain(kind)
     try:
-        body = record.__pydantic_serializer__.to_json(record)
-        if plain and len(body) <= DIGITS and b"null" not in body:
+        if plain and (body := _written_plainly(record, kind)) is not None:
             return body
+        body = record.__pydantic_serializer__.to_json(record, warnings=False)
         if not plain or _is_doubtful((record,)):
             _refuse_bent(record)
             if "ser_json_inf_nan" not in kind.model_config:
-                encode_json(record.model_dump(mode="json"))
+                encode_json(record.model_dump(mode="json", warnings=False))
         if kind.model_config.get("ser_json_inf_nan") == "constants":
             from_json(body, allow_inf_nan=False)
         _refuse_depth(body)
     except Unencodable:
         raise
+    except UnicodeEncodeError:
+        raise Unencodable(_SURROGATE) from None
     except ValueError as error:
         raise Unencodable(
             f"A {type(record).__name__} can't be written as JSON: {error}."
@@ -270,11 +283,30 @@ def encode_model(record: BaseModel) -> bytes:
     return body
 
 
+def _written_plainly(record: BaseModel, kind: type[BaseModel]) -> bytes | None:
+    """The JSON of a plain model where it holds what it declares; None where it may not."""
+    seen = _forms_seen.setdefault(kind, set())
+    form = tuple(map(type, vars(record).values()))
+    write = record.__pydantic_serializer__.to_json
+    if form in seen:
+        body: bytes = write(record)
+    else:
+        try:
+            body = write(record, warnings="error")
+        except ValueError:
+            return None
+        if _SCALARS.issuperset(form) and len(seen) < _FORMS_KEPT:
+            seen.add(form)
+    if len(body) > DIGITS or any(map(body.__contains__, _SUSPECT)):
+        return None
+    return body
+
+
 def _refuse_bent(record: BaseModel) -> None:
     """Refuse a model that holds what pydantic would bend to fit, unless a serializer of its own
     does: a set, NaN, keys that are one in JSON."""
     finite = "ser_json_inf_nan" not in record.model_config
-    waiting: list[object] = [record.model_dump()]
+    waiting: list[object] = [record.model_dump(warnings=False)]
     for value in waiting:
         if isinstance(value, (set, frozenset)):
             raise Unencodable(
@@ -282,13 +314,17 @@ def _refuse_bent(record: BaseModel) -> None:
             )
         if finite and isinstance(value, float) and not isfinite(value):
             raise Unencodable(f"{value} can't be written as JSON.")
-        if isinstance(value, (list, tuple)):
+        if isinstance(value, str):
+            str.encode(value)
+        if isinstance(value, Iterator):
+            raise Unencodable(f"A {type(value).__name__} is there but once; yield a list.")
+        if isinstance(value, (list, tuple, deque)):
             waiting += value
         elif isinstance(value, Enum):
             waiting.append(value.value)
         elif isinstance(value, dict):
             _refuse_equal_names(value, _name_by_pydantic)
-            waiting += value.values()
+            waiting += (*value, *value.values())
 
 
 def _is_doubtful(values: Iterable[Any]) -> bool:
@@ -304,7 +340,8 @@ def _is_doubtful(values: Iterable[Any]) -> bool:
         elif kind is list or kind is tuple:
             sure = not _is_doubtful(value)
         elif kind is dict:
-            sure = not _is_doubtful(value.values())
+            plain = _TEXT.issuperset(map(type, value)) and "".join(value).isascii()
+            sure = plain and not _is_doubtful(value.values())
         elif isinstance(value, BaseModel):
             extra = value.__pydantic_extra__
             sure = not _is_doubtful((*vars(value).values(), *(extra or {}).values()))

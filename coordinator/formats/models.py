@@ -44,9 +44,9 @@ class Refusals:
 
 @cache
 def is_plain(model: type[BaseModel]) -> bool:
-    """Whether a model's JSON can be bent at a null only: each of its fields, and of those within it,
-    holds what JSON has a type for or what is written as a text, with no end of levels and nothing
-    that may be anything."""
+    """Whether a model that holds what it declares has one JSON, but for nulls and for what is no
+    text: each of its fields, and of those within it, is of what JSON has a type for or of what is
+    written as a text, with no end of levels and nothing that may be anything."""
     waiting: list[Any] = [model.__pydantic_core_schema__]
     for found in waiting:
         if isinstance(found, (list, tuple)):
@@ -55,6 +55,8 @@ def is_plain(model: type[BaseModel]) -> bool:
             kind = found.get("type")
             if isinstance(kind, str) and kind not in _PLAIN:
                 return False
+            if kind == "dict" and found.get("keys_schema", {}).get("type") not in _PLAIN_KEYS:
+                return False
             config = found.get("config") or {}
             if "allow" in (config.get("extra_fields_behavior"), found.get("extra_behavior")):
                 return False
@@ -62,7 +64,10 @@ def is_plain(model: type[BaseModel]) -> bool:
                 return False
             if "serialization" in found or found.get("computed_fields"):
                 return False
-            waiting += (value for key, value in found.items() if key not in _NO_SCHEMA)
+            if kind == "model-fields":
+                waiting += found["fields"].values()  # whose names may be anything
+            else:
+                waiting += (value for key, value in found.items() if key not in _NO_SCHEMA)
     return True
 
 
@@ -131,6 +136,7 @@ _PLAIN = frozenset(
         "default",
     ]
 )
+_PLAIN_KEYS = frozenset({"str", "int", "bool", "date", "uuid"})  # no two of which are written alike
 _NO_SCHEMA = frozenset({"config", "default", "metadata", "pattern", "computed_fields"})
 
 # Pydantic's errors whose messages speak of the declaration alone, or of a length; those of others,

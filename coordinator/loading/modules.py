@@ -113,6 +113,8 @@ def _load_from_source(folder: str) -> None:
     def finder(path: str) -> importlib.machinery.FileFinder:
         if path != folder and not path.startswith(f"{folder}{os.sep}"):
             raise ImportError(f"{path} is not in {folder}.")
+        if not os.path.isdir(path):  # noqa: PTH112
+            raise ImportError(f"{path} is no folder.")  # an archive: others can open it
         return importlib.machinery.FileFinder(
             path,
             (importlib.machinery.ExtensionFileLoader, importlib.machinery.EXTENSION_SUFFIXES),

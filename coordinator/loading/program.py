@@ -24,6 +24,7 @@ from coordinator.errors import CodeChanged, JobInvalid
 
 _VERSION_DIGITS = 12
 _LEFT_OUT = {"__pycache__"}
+_GLOB_SIGNS = frozenset("*?[")
 
 Stamp = tuple[int, int, int, int] | None
 
@@ -66,13 +67,14 @@ class Search:
     data: tuple[str, ...]
     requirements: tuple[str, ...]
     sources: frozenset[Path] = field(init=False)
+    folders: frozenset[Path] = field(init=False)  # where more of them may appear
     installed: tuple[str, ...] = field(init=False)
-    _folders: dict[str, Stamp] = field(init=False)
+    _stamped: dict[str, Stamp] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.sources, self.installed = self._found()
-        self._folders = self._stamps()
-        if (self.sources, self.installed) != self._found():
+        found = self.sources, self.folders, self.installed = self._found()
+        self._stamped = self._stamps()
+        if found != self._found():
             raise JobInvalid(f"{self.module} was changed while it was being loaded. Try again.")
 
     def check(self) -> None:
@@ -81,28 +83,29 @@ class Search:
         Raises:
             CodeChanged: there are other files, or requirements in other versions.
         """
-        folders = self._stamps()
-        if folders == self._folders:
+        stamps = self._stamps()
+        if stamps == self._stamped:
             return
         try:
-            sources, installed = self._found()
+            sources, folders, installed = self._found()
         except JobInvalid as error:
             raise _changed(str(self.module.parent)) from error
         for path in sorted(sources ^ self.sources):
             raise _changed(str(path))
         if installed != self.installed:
             raise _changed("An installed requirement")
-        self._folders = folders
+        self.folders = folders
+        self._stamped = {path: stamps.get(path, stamp) for path, stamp in self._stamps().items()}
 
-    def _found(self) -> tuple[frozenset[Path], tuple[str, ...]]:
-        folder = self.module.parent
-        sources = {self.module, *_imported_from(self.module, folder)}
-        sources.update(_data_files(folder, self.data))
-        return frozenset(sources), tuple(map(_installed, self.requirements))
+    def _found(self) -> tuple[frozenset[Path], frozenset[Path], tuple[str, ...]]:
+        beside = self.module.parent
+        found = {self.module, *_imported_from(self.module, beside), *_data(beside, self.data)}
+        folders = frozenset(path for path in found if path.is_dir())
+        return frozenset(found - folders), folders, tuple(map(_installed, self.requirements))
 
     def _stamps(self) -> dict[str, Stamp]:
         beside = self.module.parent
-        folders = {beside}
+        folders = {beside, *self.folders}
         for path in self.sources:
             folders.update(each for each in path.parents if each.is_relative_to(beside))
         packages = site.getsitepackages() if self.requirements else []
@@ -133,7 +136,8 @@ def program_of(module: Path, data: Iterable[str] = (), requirements: Iterable[st
 
 
 def _imported_from(module: Path, folder: Path) -> set[Path]:
-    """The files below a folder that a module imports, directly or not."""
+    """The files below a folder that a module imports, directly or not; and the folders that they
+    lie in."""
     found: set[Path] = set()
     waiting = [module]
     seen = {module}
@@ -141,7 +145,7 @@ def _imported_from(module: Path, folder: Path) -> set[Path]:
         for name in _names_imported(waiting.pop()):
             for path in _files_of(name, folder):
                 found.add(path)
-                if path not in seen and path.suffix == ".py":
+                if path not in seen and path.suffix == ".py" and path.is_file():
                     seen.add(path)
                     waiting.append(path)
     return found
@@ -161,17 +165,18 @@ def _names_imported(path: Path) -> Iterator[str]:
 
 
 def _files_of(name: str, folder: Path) -> Iterator[Path]:
-    """The files of a module or package beside the job, if it is one."""
+    """The files and folders of a module or package beside the job, if it is one."""
     for suffix in all_suffixes():
         if (folder / f"{name}{suffix}").is_file():
             yield folder / f"{name}{suffix}"
     if (folder / name).is_dir():
-        yield from _files_below(folder / name)
+        yield from _all_below(folder / name)
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
-    """All regular files below a folder, behind links too."""
+def _all_below(folder: Path) -> Iterator[Path]:
+    """A folder with all folders and regular files below it, behind links too."""
     for within in (folder, *_folders_below(folder)):
+        yield within
         yield from (path for path in sorted(within.iterdir()) if path.is_file())
 
 
@@ -189,22 +194,28 @@ def _folders_below(folder: Path) -> Iterator[Path]:
         folders[:] = inner
 
 
-def _data_files(folder: Path, data: Iterable[str]) -> Iterator[Path]:
-    """The files that a job names as data: by their paths, by those of folders, or by globs."""
+def _data(folder: Path, data: Iterable[str]) -> Iterator[Path]:
+    """The files that a job names as data, by their paths, by those of folders, or by globs; and the
+    folders that they are looked for in."""
     for name in data:
         below = not Path(name).is_absolute() and ".." not in Path(name).parts
-        named = [folder / name]
-        if below and not named[0].exists() and any(sign in name for sign in "*?["):
-            named = sorted(folder.glob(name))
-        files = [
-            file
-            for path in named
-            for file in (_files_below(path) if path.is_dir() else [path])
-            if file.is_file()
-        ]
-        if not files or not below:
+        found = [folder / name]
+        if below and not found[0].exists() and any(sign in name for sign in _GLOB_SIGNS):
+            found = sorted(folder.glob(name))
+            yield from (each for each in _all_below(_above(folder, name)) if each.is_dir())
+        found = [each for path in found for each in (_all_below(path) if path.is_dir() else [path])]
+        if not below or not any(each.is_file() for each in found):
             raise JobInvalid(f"The job names {name} as data, but {folder} holds no such file.")
-        yield from files
+        yield from (each for each in found if each.is_file() or each.is_dir())
+
+
+def _above(folder: Path, glob: str) -> Path:
+    """The folder that all which a glob matches lies below."""
+    for part in Path(glob).parts[:-1]:
+        if any(sign in part for sign in _GLOB_SIGNS) or not (folder / part).is_dir():
+            break
+        folder /= part
+    return folder
 
 
 def _installed(requirement: str) -> str:

@@ -25,6 +25,7 @@ from coordinator.model.published import (
     Manifest as Manifest,
     Pointer as Pointer,
     ProgramWork as ProgramWork,
+    check_digest as check_digest,
 )
 from coordinator.model.runs import (
     Hints as Hints,

@@ -5,8 +5,11 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Any, Literal, Self
 
+from coordinator.errors import LedgerBroken
 from coordinator.model.base import Document, File, Stage
 from coordinator.model.runs import Totals
+
+_BEFORE_DIGEST = b',"digest":"'
 
 
 class Cost(Document):
@@ -34,7 +37,7 @@ class Manifest(Document):
 
     `shards` are the roots that each stage was planned with, `stages` what was done for them.
     `results` and `quarantine` are lists: a `File` a line, a refused record a line. `digest` is the
-    SHA-256 of all before it.
+    SHA-256 of all bytes before it.
     """
 
     version: Literal[1] = 1
@@ -66,11 +69,22 @@ class Manifest(Document):
 
     def with_digest(self) -> Self:
         """The same manifest, with its digest."""
-        return self.model_copy(update={"digest": self.digest_of_rest()})
+        rest = self.model_copy(update={"digest": ""}).encode().removesuffix(b"}")
+        return self.model_copy(update={"digest": sha256(rest).hexdigest()})
 
-    def digest_of_rest(self) -> str:
-        """The SHA-256 of the manifest without `digest`, its last field."""
-        return sha256(self.model_copy(update={"digest": ""}).encode()).hexdigest()
+
+def check_digest(body: bytes, *, where: str) -> None:
+    """Hold a manifest against its own digest, to the byte.
+
+    Raises:
+        LedgerBroken: it is not what was published; `where` names it.
+    """
+    rest, _, digest = body.rpartition(_BEFORE_DIGEST)
+    if digest != f'{sha256(rest).hexdigest()}"}}'.encode():
+        raise LedgerBroken(
+            f"{where} is not what was published: its digest is another. Restore it from a copy, or "
+            "run the job again under a new run id."
+        )
 
 
 class Pointer(Document):

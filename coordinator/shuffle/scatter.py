@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
-from operator import countOf
+from operator import itemgetter
 from types import TracebackType
 from typing import Any, Self
 
-from coordinator.errors import FanfoldError, Unencodable
+from coordinator.errors import Unencodable
 from coordinator.limits import MIB
 from coordinator.shuffle.keys import Key
 from coordinator.shuffle.segments import Segments
@@ -23,12 +23,11 @@ from coordinator.shuffle.values import (
     MOST_BYTES,
     PLACE_BYTES,
     Values,
-    are_words,
 )
 
 WAITING_BYTES = 1 * MIB  # of what was taken and is not yet folded in
 WAITING_PAIRS = 8192
-_LIGHT = "", 0
+_key_of = itemgetter(0)
 _LOW, _HIGH = 1 - (1 << 30), (1 << 30) - 1
 LONG_KEY = 1000  # letters; what a key of fewer weighs while it waits is not counted
 
@@ -94,15 +93,9 @@ class Scatter:
         except BaseException:
             del waiting[start:]
             raise
-        end = len(waiting)
-        try:
-            key, value = waiting[-1] if end != start else _LIGHT
-        except Exception:  # noqa: BLE001  whatever comes of unpacking what is no pair
-            self._check_heavy(start)  # as will be found
-            return
-        if type(value) is int and _LOW < value < _HIGH and type(key) is str and len(key) < LONG_KEY:
-            self._ends.append(end)
-            if end > WAITING_PAIRS:
+        if is_light(waiting[start:] if start else waiting):
+            self._ends.append(len(waiting))
+            if len(waiting) > WAITING_PAIRS:
                 self._fold()
         else:
             self._check_heavy(start)
@@ -171,7 +164,7 @@ class Scatter:
         """Check the records that were not when they were taken; those refused are left out."""
         waiting, checked = self._waiting, self._checked
         loose = waiting[checked:] if checked else waiting
-        if not are_plain(loose, summed=self._table.combine is not None):
+        if not is_text("".join(map(_key_of, loose))):
             waiting[checked:] = self._checked_records()
         elif self._table.combine is None:
             self._weight += PLACE_BYTES * len(loose)
@@ -186,9 +179,7 @@ class Scatter:
         for number, end in enumerate(self._ends, self._number):
             try:
                 good += self._checked_pairs(self._waiting[start:end])
-            except FanfoldError:
-                raise
-            except Exception as error:  # noqa: BLE001  also of the hash of a key in a value
+            except Unencodable as error:
                 self._refused.append((number, error))
             start = end
         return good
@@ -223,18 +214,26 @@ class Scatter:
         return checked
 
 
-def are_plain(pairs: list[Any], *, summed: bool) -> bool:
-    """Whether all are pairs of a text and a whole number, which are held as they are.
-
-    Values that are summed up may be of any size: it is looked at what they come to.
-    """
-    try:
-        keys = [key for key, value in pairs if type(key) is str and type(value) is int]
-        if not len(keys) == len(pairs) == countOf(map(type, pairs), tuple):
+def is_light(pairs: list[Any]) -> bool:
+    """Whether all are pairs of a short text and a small whole number: nothing can change them, and
+    they need not be weighed while they wait."""
+    for pair in pairs:
+        if type(pair) is not tuple or len(pair) != 2:
             return False
-        letters = "".join(keys)
-        if not letters.isascii():
-            letters.encode()
-    except Exception:  # noqa: BLE001  whatever comes of unpacking what is no pair
+        key, value = pair
+        if type(value) is not int or not _LOW < value < _HIGH:
+            return False
+        if type(key) is not str or len(key) >= LONG_KEY:
+            return False
+    return True
+
+
+def is_text(letters: str) -> bool:
+    """Whether these can be encoded: a lone surrogate can't."""
+    if letters.isascii():
+        return True
+    try:
+        letters.encode()
+    except UnicodeEncodeError:
         return False
-    return summed or are_words([value for _, value in pairs])
+    return True

@@ -181,7 +181,7 @@ class Table:
                 weights = list(map(self.keys.weigh, keys))
                 weight, heaviest = sum(weights), max(weights)
             self.weight += self._place * fresh + weight
-            self.heaviest = max(self.heaviest, self._place + heaviest)
+            self.heaviest = max(self.heaviest, KEY_BYTES + heaviest)
 
     # -- what is held ----------------------------------------------------------------------------
 

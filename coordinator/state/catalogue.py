@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from coordinator.errors import AlreadyExists, Changed, KeyMissing, LedgerBroken, OutcomeUnknown
 from coordinator.keys import JobKeys, RunKeys, after_folder, folder_in
-from coordinator.model import Manifest, Pointer
+from coordinator.model import Manifest, Pointer, check_digest
 from coordinator.store.ports import Got, Store
 
 _POINTER_TRIES = 20
@@ -19,24 +20,19 @@ def read_manifest(store: Store, keys: RunKeys) -> Manifest:
         KeyMissing: it has none.
         LedgerBroken: it can't be read, or is not what was written.
     """
-    where = store.url(keys.manifest)
-    manifest = Manifest.decode(store.get(keys.manifest).body, where=where)
-    if manifest.digest != manifest.digest_of_rest():
-        raise LedgerBroken(
-            f"{where} is not what was published: its digest is another. Restore it from a copy, or "
-            "run the job again under a new run id."
-        )
+    body, where = store.get(keys.manifest).body, store.url(keys.manifest)
+    manifest = Manifest.decode(body, where=where)
+    check_digest(body, where=where)
     return manifest
 
 
 def manifests(store: Store, job: str) -> Iterator[Manifest]:
-    """The manifests of all published runs of a job, in order of run ids."""
+    """The manifests of all published runs of a job, in order of run ids. What is not as it was
+    published is passed over: `verify` names it."""
     keys = JobKeys(job)
     for run_id in store_folders(store, keys.published):
-        try:
+        with suppress(KeyMissing, LedgerBroken):
             yield read_manifest(store, keys.run(run_id))
-        except KeyMissing:
-            continue  # its publishing has not come that far
 
 
 def store_folders(store: Store, prefix: str) -> Iterator[str]:
@@ -126,7 +122,7 @@ def _decoded(store: Store, key: str, got: Got) -> Pointer | None:
 
 
 def _published(store: Store, manifest: Manifest, own: Pointer) -> Iterator[Pointer]:
-    """What could be pointed at, by the manifests that there are."""
+    """What could be pointed at."""
     yield own
     keys = JobKeys(manifest.job)
     for other in manifests(store, manifest.job):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -192,6 +193,48 @@ def test_an_output_has_as_many_levels_as_readers_take() -> None:
     assert json.loads(ENCODE(Anything(a=many))) == {"a": many}
 
 
+class Named(BaseModel):
+    names: dict[str, int] = {}
+    numbers: list[int] = []
+    number: int = 0
+
+
+def unchecked(**fields: Any) -> Named:
+    return Named.model_construct(**fields)
+
+
+class Keyed(BaseModel):
+    names: dict[str | None, int]
+
+
+class Own(dict[str, int]):
+    """A dict whose items are not those it holds."""
+
+    def items(self) -> Any:
+        return [("x", 1), ("x", 2)]
+
+
+class Like(str):
+    """A text that is equal to itself alone."""
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+def test_a_model_is_written_as_any_other_of_its_form_was() -> None:
+    once = Named(names={"é": 1, "None": 2, "null": 3}, numbers=[1], number=1)
+
+    for _ in range(2):
+        assert json.loads(ENCODE(once)) == once.model_dump()
+        assert ENCODE(Maybe(number=1)).startswith(b'{"number":1.0,')
+        with pytest.raises(Unencodable, match="nan can't be written"):
+            ENCODE(Maybe(number=math.nan))
+        assert ENCODE(Maybe(number=None)).startswith(b'{"number":null,')
+
+
 def test_what_cannot_be_written_is_named() -> None:
     cycle: list[Any] = []
     cycle.append(cycle)
@@ -219,6 +262,14 @@ def test_what_cannot_be_written_is_named() -> None:
         (Extra(more=(math.nan,)), "nan can't be written as JSON"),  # type: ignore[call-arg]
         (Constants(a=math.inf), "A Constants can't be written as JSON"),
         (Anything(a=object()), "A Anything can't be written as JSON: Unable to serialize"),
+        (Anything(a=deque([{1}])), "A set has no order"),
+        (Anything(a={math.nan: 1}), "nan can't be written as JSON"),
+        (Anything(a=iter([1])), "A SerializationIterator is there but once; yield a list"),
+        (Named(names={"\ud800": 1}), "A str with a lone surrogate can't be written as JSON"),
+        ({"m": Named(names={"\ud800": 1})}, "A str with a lone surrogate can't be written as JSON"),
+        (unchecked(numbers={2, 1}), "A set has no order"),
+        ({"m": unchecked(numbers={2, 1})}, "A set has no order"),
+        (unchecked(number={2, 1}), "A set has no order"),
     ]
     for record, says in refused:
         with pytest.raises(Unencodable) as raised:
@@ -238,6 +289,9 @@ def test_keys_that_would_be_one_are_refused_wherever_they_are() -> None:
         lambda value: Point({"a": [value]}),
         lambda value: Anything(a=[value]),
         lambda value: {"m": Anything(a={"b": value})},
+        lambda value: unchecked(names=value),
+        lambda value: unchecked(names={"a": value}),
+        lambda value: {"m": unchecked(names=value)},
     ]
     for keys in same:
         for wrap in wraps:
@@ -246,8 +300,16 @@ def test_keys_that_would_be_one_are_refused_wherever_they_are() -> None:
             different: dict[Any, Any] = dict(zip(keys, (1, 2), strict=True))
             different.pop(next(iter(keys)))
             assert ENCODE(wrap({**different, 7: [], 2.5: {}, "x": None}))
-    with pytest.raises(Unencodable, match="two keys that are one in JSON"):
-        ENCODE([{None: 0, "null": 0}])
+    keyed = Keyed(names={None: 1, "None": 2})
+    for record in (
+        [{None: 0, "null": 0}],
+        keyed,
+        {"m": keyed},
+        {"m": Own(a=1)},
+        {Like("a"): 1, Like("a"): 2},
+    ):
+        with pytest.raises(Unencodable, match="two keys that are one in JSON"):
+            ENCODE(record)
     with pytest.raises(Unencodable, match="two keys that are one in JSON"):
         ENCODE([Colour.SAME])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Optional
 from uuid import UUID
@@ -15,6 +15,7 @@ from pydantic import (
     ConfigDict,
     Field,
     computed_field,
+    create_model,
     field_serializer,
     field_validator,
 )
@@ -204,6 +205,15 @@ def test_a_model_is_not_plain_that_may_hold_what_json_has_no_type_for() -> None:
     class Endless(BaseModel):
         a: list[Endless]
 
+    for name in ("metadata", "config", "default", "pattern", "computed_fields", "type"):
+        fields: Any = {name: (list[set[str]], ...)}
+        assert not is_plain(create_model("Any", **fields)), name
+    mixed: list[Any] = [str | None, float, Literal[1, "1"], tuple[str, ...], Any, datetime]
+    for keys in mixed:
+        assert not is_plain(made_of(dict.__class_getitem__((keys, int)))), keys
+    alike: list[Any] = [str, int, bool, date, UUID]
+    for keys in alike:
+        assert is_plain(made_of(dict.__class_getitem__((keys, int)))), keys
     for held in (
         Any,
         tuple[int, set[int]],

@@ -180,13 +180,13 @@ MISTAKES = (
         ("tests/shuffle/test_scatter.py::test_numbers_of_any_size_cross_beside_small_ones",),
     ),
     Mistake(
-        "what a record yielded stays when the last of it can't be unpacked",
+        "of what a record yields the last pair alone is looked at when it is taken",
         SCATTER,
-        "        except Exception:  # noqa: BLE001  whatever comes of unpacking what is no pair\n"
-        "            self._check_heavy(start)",
-        "        except (TypeError, ValueError):\n            self._check_heavy(start)",
+        "is_light(waiting[start:] if start else waiting)",
+        "is_light(waiting[-1:] if start != len(waiting) else [])",
         (
-            "tests/shuffle/test_scatter.py::test_nothing_is_kept_of_a_record_that_yields_what_cannot_be_unpacked",
+            "tests/shuffle/test_scatter.py::test_nothing_that_the_job_does_later_to_what_it_yielded_shows",
+            "tests/shuffle/test_scatter.py::test_what_is_large_is_weighed_wherever_it_stands_in_its_record",
         ),
     ),
 )

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import ast
+import tomllib
+from pathlib import Path
 
 import pytest
 
 from tests.mutants.changes import mutants
+
+ROOT = Path(__file__).parents[2]
+HARMLESS = Path(__file__).with_name("harmless.toml")
 
 
 def told(source: str) -> list[tuple[str, str]]:
@@ -74,3 +79,15 @@ def test_equal_changes_of_a_function_have_names_of_their_own() -> None:
 
     assert names[:3] == ["f: g(1) -> pass", "f: g(1) -> g(2)", "f: g(1) -> g(0)"]
     assert names[3] == "f: g(1) -> pass (2)"
+
+
+def test_what_is_named_harmless_can_still_be_made() -> None:
+    with HARMLESS.open("rb") as file:
+        known: dict[str, dict[str, str]] = tomllib.load(file)
+    gone = {
+        (where, name)
+        for where, names in known.items()
+        for name in names.keys()
+        - {mutant.name for mutant in mutants(ast.parse((ROOT / where).read_text()))}
+    }
+    assert not gone

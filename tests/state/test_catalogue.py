@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -15,6 +17,7 @@ from coordinator.state.catalogue import (
     move_pointer,
     pointer_to,
     points_at,
+    read_manifest,
     read_pointer,
     store_folders,
 )
@@ -67,6 +70,48 @@ def test_runs_that_are_not_yet_published_do_not_hide_those_behind_them() -> None
     store.create(JOB.run("r2").proof + "map.jsonl", b"")
 
     assert list(manifests(store, "job")) == [first, third]
+
+
+def test_a_manifest_is_what_was_published_to_the_byte() -> None:
+    body = a_manifest("r1").encode()
+    digest = body.rpartition(b',"digest":"')[2]
+    again = json.loads(body)
+    altered = (
+        body.replace(b'"waves":1', b'"waves":2'),
+        body.replace(b'"objects":1', b'"objects":7,"objects":1'),
+        body.replace(b'"objects":1', b'"objects":1.0'),
+        body.replace(b'"run_id":"r1"', b'"run_id":"\\u00721"'),
+        body.replace(digest, digest.upper()),
+        body.removesuffix(b',"digest":"' + digest) + b"}",
+        body + b"\n",
+        json.dumps(again, indent=1).encode(),
+        json.dumps(dict(reversed(again.items())), separators=(",", ":")).encode(),
+    )
+
+    assert read_manifest(published(MemoryStore(), a_manifest("r1")), JOB.run("r1")).objects == 1
+    assert hashlib.sha256(body[: -len(digest) - 11]).hexdigest() == again["digest"]
+    for each in altered:
+        assert each != body
+        store = MemoryStore()
+        store.create(JOB.run("r1").manifest, each)
+        with pytest.raises(LedgerBroken, match=r"manifest\.json is not what was published"):
+            read_manifest(store, JOB.run("r1"))
+
+
+def test_what_is_not_as_it_was_published_holds_up_no_other_run() -> None:
+    broken = a_manifest("broken", logical_time=5.0)
+    for pointer in (pointer_to(JOB.run("broken"), broken).encode(), b"torn", None):
+        first, last = a_manifest("first", logical_time=1.0), a_manifest("last", logical_time=2.0)
+        store = published(MemoryStore(), first, last)
+        body = broken.encode().replace(b'"waves":1', b'"waves":9')
+        store.create(JOB.run("broken").manifest, body)
+        if pointer is not None:
+            store.create(JOB.latest(), pointer)
+
+        assert move_pointer(store, JOB.run("last"), last)
+        assert not move_pointer(store, JOB.run("first"), first)
+
+        assert read_pointer(store, "job") == pointer_to(JOB.run("last"), last)
 
 
 def test_a_folder_is_named_once_whatever_lies_in_it() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import py_compile
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -160,6 +161,41 @@ def test_a_helper_that_was_missing_and_appears_is_noticed(folder: Path) -> None:
 
     with pytest.raises(CodeChanged, match=r"absent\.py"):
         program.check()
+
+
+@pytest.mark.parametrize("name", ["tables/empty/x.csv", "bare/more.py"])
+def test_a_file_that_appears_where_there_was_none_is_noticed(folder: Path, name: str) -> None:
+    path = folder / "mine.py"
+    path.write_text(f"try:\n    import bare.more\nexcept ImportError:\n    pass\n{JOB}")
+    for empty in ("tables/empty", "bare"):
+        (folder / empty).mkdir()
+    program = load_job(str(path)).program
+    appears(folder, "unrelated2.py")
+    program.check()
+    appears(folder, name)
+
+    with pytest.raises(CodeChanged, match="was changed while the job was running"):
+        program.check()
+
+
+def test_a_folder_in_which_a_glob_finds_nothing_yet_is_watched(folder: Path) -> None:
+    (folder / "tables" / "empty").mkdir()
+    program = program_of(folder / "mine.py", ["tables/**/*.csv"])
+    appears(folder, "tables/empty/x.txt")
+    program.check()
+    appears(folder, "tables/empty/x.csv")
+
+    with pytest.raises(CodeChanged, match=r"x\.csv"):
+        program.check()
+
+
+def test_a_job_may_import_from_an_archive_beside_it(folder: Path) -> None:
+    with zipfile.ZipFile(folder / "vendored.zip", "w") as archive:
+        archive.writestr("vendored.py", "NAME = 'zipped'\n")
+    text = "import sys\nsys.path.append(__file__.replace('mine.py', 'vendored.zip'))\nimport vendored\n"
+    (folder / "mine.py").write_text(text + JOB.replace('"a"', "vendored.NAME"))
+
+    assert load_job(str(folder / "mine.py")).job.name == "zipped"
 
 
 def test_what_lies_behind_links_and_what_has_no_source_is_part_of_it(folder: Path) -> None:
