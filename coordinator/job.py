@@ -16,7 +16,7 @@ from coordinator.declared import annotations_of, can_be_declared, types_in
 from coordinator.errors import JobInvalid
 from coordinator.formats.base import Sink, Source
 from coordinator.formats.jsonlines import JsonLines
-from coordinator.keys import JOB_NAME
+from coordinator.keys import JOB_NAME, STAGED
 from coordinator.limits import PINNED_LIMITS, Limits
 from coordinator.triggers import OnUpload, Schedule, Trigger
 
@@ -196,6 +196,23 @@ class Job:
                 )
         return found
 
+    def in_stage(self, stage: str | None) -> Job:
+        """The same job as it is deployed in a stage: under a name of its own, `<job>--<stage>`.
+
+        Raises:
+            JobInvalid: there can be no such name.
+        """
+        if stage is None:
+            return self
+        changed = copy(self)
+        changed.name = f"{self.name}{STAGED}{stage}"
+        if STAGED in f"-{stage}-" or not JOB_NAME.match(changed.name):
+            raise JobInvalid(
+                f"Job {self.name} can't be deployed in stage {stage!r}: take lower case letters, "
+                "digits and single '-', at most 44 with the job's name."
+            )
+        return changed
+
     def with_limits(self, limits: Limits) -> Job:
         """The same job within other limits."""
         changed = copy(self)
@@ -265,6 +282,11 @@ class Job:
             raise JobInvalid(
                 f"Job name {self.name!r} can't be used: take lower case letters, digits and '-', "
                 "at most 46, beginning with a letter."
+            )
+        if STAGED in self.name:
+            raise JobInvalid(
+                f"Job name {self.name!r} can't be used: '{STAGED}' is what comes between the name of "
+                "a job and its stage."
             )
         where = f"Job {self.name}: "
         if not isinstance(self.source, Source):

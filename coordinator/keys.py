@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from coordinator.errors import InputInvalid, Unencodable
 
 JOB_NAME = re.compile(r"^[a-z][a-z0-9-]{0,45}\Z")
+STAGED = "--"  # between the name of a job and the stage that it is deployed in
 RUNS, RESULTS, PUBLISHED = "runs", "results", "published"  # the folders of a job
 RUN_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
 RESULT_NAME_BYTES = 512

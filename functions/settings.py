@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -20,7 +21,7 @@ class Settings(BaseModel):
 
     `job_module` is the job's module, `jobs.wordcount`, in the bundle; or the path of a `.py`.
     `inputs`, a JSON list of `s3://` addresses, is what a run reads whose trigger names nothing;
-    with `requester_pays`, at the cost of this account.
+    with `requester_pays`, at the cost of this account. `stage` is the one that it is deployed in.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -29,6 +30,7 @@ class Settings(BaseModel):
     job_module: str = Field(alias="FANFOLD_JOB_MODULE", min_length=1)
     inputs: Json[list[str]] = Field(alias="FANFOLD_INPUTS", default="[]", validate_default=True)
     requester_pays: bool = Field(alias="FANFOLD_REQUESTER_PAYS", default=False)
+    stage: str | None = Field(alias="FANFOLD_STAGE", default=None)
 
     def usual_inputs(self, job: str) -> tuple[str, ...]:
         """What a run of a job reads when its trigger names no inputs."""
@@ -55,6 +57,7 @@ def settings() -> Settings:
 def loaded_job() -> LoadedJob:
     """The job that this function was deployed for."""
     module = settings().job_module
-    if module.endswith(".py"):
-        return load_job(module)
-    return load_job(str(BUNDLE.joinpath(*module.split(".")).with_suffix(".py")))
+    if not module.endswith(".py"):
+        module = str(BUNDLE.joinpath(*module.split(".")).with_suffix(".py"))
+    loaded = load_job(module)
+    return replace(loaded, job=loaded.job.in_stage(settings().stage))

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from aws_cdk import App, Validations, aws_lambda as lambda_
 from cdk_nag import AwsSolutionsChecks
 
-from coordinator.errors import FanfoldError, JobInvalid
+from coordinator.errors import FanfoldError, InputInvalid, JobInvalid
 from coordinator.loading import LoadedJob, job_names, load_job
 from infra.bundling import Bundler, job_module
 from infra.checks import Deployed, check_job, check_together
 from infra.job_stack import JobStack
 from infra.options import Request, read_request
+from infra.settings import FILE, Settings, read_settings
 
 Pack = Callable[[LoadedJob], lambda_.Code]
 
@@ -22,26 +23,32 @@ Pack = Callable[[LoadedJob], lambda_.Code]
 FLAGS = {"@aws-cdk/aws-iam:minimizePolicies": True}
 
 
-def build(app: App, pack: Pack) -> list[JobStack]:
+def build(app: App, pack: Pack, settings: Settings) -> list[JobStack]:
     """Add the stacks that the app's context asks for.
 
     Args:
         pack: makes the code asset of a job.
+        settings: what `fanfold.toml` holds.
 
     Raises:
         FanfoldError: a job or an option is refused.
     """
     Validations.of(app).add_plugins(AwsSolutionsChecks(app))
-    request = read_request(app.node.get_all_context())
+    request = read_request(app.node.get_all_context(), settings)
     loaded = load_jobs(request)
-    deployed = [Deployed(one.job, request.options_of(one.job.name)) for one in loaded]
+    check_named(settings, loaded)
+    deployed = [
+        Deployed(one.job.in_stage(request.stage), request.options_of(one.job.name))
+        for one in loaded
+    ]
     for each in deployed:
         check_job(each.job, each.options)
     check_together(deployed)
     return [
         JobStack(
             app,
-            job=one.job,
+            job=each.job,
+            stage=request.stage,
             job_module=job_module(one.path),
             options=each.options,
             code=pack(one),
@@ -67,12 +74,24 @@ def load_jobs(request: Request) -> list[LoadedJob]:
     return [load_job(name, request.jobs) for name in names]
 
 
+def check_named(settings: Settings, loaded: Sequence[LoadedJob]) -> None:
+    """Refuse options of jobs that there are not.
+
+    Raises:
+        InputInvalid: names one.
+    """
+    others = {name.replace("_", "-") for name in job_names(settings.jobs)}
+    unknown = settings.named_jobs() - others - {one.job.name for one in loaded}
+    if unknown:
+        raise InputInvalid(f"{FILE} has options of the job {min(unknown)!r}, which there is not.")
+
+
 def main() -> int:
     """Synthesise to where CDK wants it; errors of ours are one line."""
     app = App(context=FLAGS)
     try:
         bundler = Bundler(cache=Path("build") / "bundles")
-        for stack in build(app, bundler.pack):
+        for stack in build(app, bundler.pack, read_settings()):
             if not stack.told:
                 sys.stderr.write(
                     f"{stack.job.name}: nobody is told when an alarm rings or a run fails: give the "

@@ -6,87 +6,133 @@ knows nothing of infra. Nothing heavy is imported here.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coordinator.errors import InputInvalid
 from infra import toolchain
+from infra.account import Account
+from infra.advice import DeploymentFailed
+
+if TYPE_CHECKING:
+    from infra.deployment import Deployment
 
 JobName = Annotated[
     str, typer.Argument(help="A job: its name in the jobs folder, or the path of its .py.")
 ]
-JobsFolder = Annotated[Path, typer.Option("--jobs", help="The folder of jobs.")]
+JobsFolder = Annotated[
+    Path | None, typer.Option("--jobs", help="The folder of jobs.", show_default="jobs")
+]
+Stage = Annotated[str | None, typer.Option(help="A stage of fanfold.toml: a second deployment.")]
 Choices = Annotated[
     list[str] | None,
     typer.Option("--context", "-c", help="An option of docs/deploying.md, as name=value."),
 ]
 Profile = Annotated[str | None, typer.Option(help="The AWS profile to use.")]
+Region = Annotated[str | None, typer.Option(help="The AWS Region to use.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")]
-
-DEFAULT_JOBS = Path("jobs")
+Now = Annotated[bool, typer.Option("--now", help="Go on though runs are in flight.")]
 
 
 def deploy(
     job: JobName,
-    jobs: JobsFolder = DEFAULT_JOBS,
+    jobs: JobsFolder = None,
+    stage: Stage = None,
     context: Choices = None,
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(help="An option that the job was deployed with, and is to be without."),
+    ] = None,
     profile: Profile = None,
+    region: Region = None,
+    now: Now = False,
     yes: Yes = False,
 ) -> None:
-    """Create or change what a job needs on AWS."""
+    """Create or change what a job needs on AWS, once no run is in flight."""
+    from infra.deployment import await_end
+
+    target = _prepare(job, jobs, stage, context, profile, region)
+    target.check_buckets()
+    standing = target.account.standing(target.stack)
+    if standing is not None:
+        target.check_options(standing, drop or ())
+        if not now:
+            await_end(lambda: target.in_flight(standing), _say, time.sleep)
     approval = "never" if yes else "broadening"
-    _run(["deploy", "--require-approval", approval], job, jobs, context, profile)
+    _cdk(["deploy", "--require-approval", approval], target)
 
 
 def diff(
-    job: JobName, jobs: JobsFolder = DEFAULT_JOBS, context: Choices = None, profile: Profile = None
+    job: JobName,
+    jobs: JobsFolder = None,
+    stage: Stage = None,
+    context: Choices = None,
+    profile: Profile = None,
+    region: Region = None,
 ) -> None:
     """Show what deploying a job would change."""
-    _run(["diff"], job, jobs, context, profile)
+    _cdk(["diff"], _prepare(job, jobs, stage, context, profile, region))
 
 
 def destroy(
     job: JobName,
-    jobs: JobsFolder = DEFAULT_JOBS,
+    jobs: JobsFolder = None,
+    stage: Stage = None,
     context: Choices = None,
     profile: Profile = None,
+    region: Region = None,
+    now: Now = False,
     yes: Yes = False,
 ) -> None:
     """Remove what a job has on AWS; its bucket, and the key if it has one, stay."""
-    _run(["destroy", *(["--force"] if yes else [])], job, jobs, context, profile)
+    from infra.deployment import tell
+
+    target = _prepare(job, jobs, stage, context, profile, region)
+    standing = target.standing()
+    if not now and (names := target.in_flight(standing)):
+        raise DeploymentFailed(
+            f"{tell(names)} Wait for the end or stop them (aws stepfunctions stop-execution), or "
+            "leave them without an end by --now."
+        )
+    _cdk(["destroy", *(["--force"] if yes else [])], target)
+    if target.account.standing(target.stack) is None:
+        own = standing.outputs
+        _say(f"What stays: s3://{own['Bucket']}, with all inputs, runs and results in it.")
+        if "KeyArn" in own:
+            _say(f"What stays: the key {own['KeyArn']}, without which they can't be read.")
 
 
 def grants(
     job: JobName,
-    jobs: JobsFolder = DEFAULT_JOBS,
+    jobs: JobsFolder = None,
+    stage: Stage = None,
     context: Choices = None,
     profile: Profile = None,
+    region: Region = None,
 ) -> None:
     """Print what other accounts have to allow for a deployed job to read their buckets."""
     import json
 
-    from coordinator.loading import load_job
     from infra.grants import Readers, bucket_policies, input_locations, key_policy
-    from infra.options import read_request
 
-    declared = load_job(job, jobs).job
-    chosen = dict(_choice(item) for item in context or ())
-    options = read_request({**toolchain.lasting_context(), **chosen}).options_of(declared.name)
-    outputs = toolchain.outputs(f"fanfold-{declared.name}", profile)
-    readers = Readers.from_outputs(declared.name, outputs)
+    target = _prepare(job, jobs, stage, context, profile, region)
+    outputs = target.standing().outputs
+    readers = Readers.from_outputs(target.job.name, outputs)
     own = outputs["Bucket"]
-    elsewhere = [it for it in input_locations(declared, options, own) if it.bucket != own]
+    inputs = input_locations(target.job, target.options, own)
     policies = {
-        "buckets": bucket_policies(readers, elsewhere),
-        "keys": {key: key_policy(readers, key) for key in options.input_keys},
+        "buckets": bucket_policies(readers, [each for each in inputs if each.bucket != own]),
+        "keys": {key: key_policy(readers, key) for key in target.options.input_keys},
     }
     typer.echo(json.dumps(policies, indent=2))
 
 
 def bootstrap(
+    stage: Stage = None,
     profile: Profile = None,
+    region: Region = None,
     execution_policy: Annotated[
         list[str] | None,
         typer.Option(help="The ARN of a policy that deployments may use, instead of all."),
@@ -102,6 +148,9 @@ def bootstrap(
     ] = None,
 ) -> None:
     """Set up the account and region for CDK, once."""
+    from infra.deployment import account_of
+    from infra.settings import read_settings
+
     given = {
         "--cloudformation-execution-policies": ",".join(execution_policy or ()),
         "--custom-permissions-boundary": boundary,
@@ -109,29 +158,41 @@ def bootstrap(
     }
     options = [item for name, value in given.items() if value for item in (name, value)]
     options += [item for account in trust or () for item in ("--trust", account)]
-    toolchain.bootstrap([*options, *_of(profile)], profile)
+    account = account_of(read_settings(), stage, profile, region)
+    toolchain.bootstrap([*options, *_of(account)], account)
 
 
-def _run(
-    command: list[str], job: str, jobs: Path, context: list[str] | None, profile: str | None
-) -> None:
-    """Run a CDK command on the one stack of a job."""
-    from coordinator.loading import load_job
+def _prepare(
+    job: str,
+    jobs: Path | None,
+    stage: str | None,
+    context: list[str] | None,
+    profile: str | None,
+    region: str | None,
+) -> Deployment:
+    from infra.deployment import prepare
 
-    name = load_job(job, jobs).job.name  # a wrong job is said before Node starts
-    chosen = dict(_choice(item) for item in context or ())
-    toolchain.run_cdk(
-        [*command, f"fanfold-{name}", *_of(profile)],
-        context={**chosen, "jobs": str(jobs), "job": job},
+    return prepare(
+        job,
+        jobs=jobs,
+        stage=stage,
+        context=context or (),
+        profile=profile,
+        region=region,
     )
 
 
-def _choice(item: str) -> tuple[str, str]:
-    name, equals, value = item.partition("=")
-    if not equals or not name:
-        raise InputInvalid(f"-c {item} is no option: write name=value, as in -c versioned=true.")
-    return name, value
+def _cdk(command: list[str], target: Deployment) -> None:
+    """Run a CDK command on the one stack of a job."""
+    account = target.account
+    toolchain.run_cdk(
+        [*command, target.stack, *_of(account)], context=target.context, account=account
+    )
 
 
-def _of(profile: str | None) -> list[str]:
-    return ["--profile", profile] if profile else []
+def _of(account: Account) -> list[str]:
+    return ["--profile", account.profile] if account.profile else []
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)

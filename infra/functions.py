@@ -39,6 +39,7 @@ class Functions(Construct):
         construct_id: str,
         *,
         job: Job,
+        stage: str | None,
         job_module: str,
         names: Names,
         options: Options,
@@ -62,6 +63,8 @@ class Functions(Construct):
             "LOG_LEVEL": "INFO",
             "PYTHONHASHSEED": "0",  # sets of a map iterate alike in every container
         }
+        if stage:
+            self._environment["FANFOLD_STAGE"] = stage
         if options.inputs:
             self._environment["FANFOLD_INPUTS"] = json.dumps(options.inputs)
         if not options.tracing:

@@ -3,6 +3,7 @@ into their policies."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -114,6 +115,7 @@ def _policy(*statements: Policy) -> Policy:
 
 
 def _sid(readers: Readers, does: str) -> str:
-    """A statement's name: letters and digits only."""
+    """A statement's name, of letters and digits only: no two jobs have one."""
     name = "".join(part.capitalize() for part in readers.job.split("-"))
-    return f"Fanfold{name}{does}"
+    digest = hashlib.sha256(readers.job.encode()).hexdigest()[:8]
+    return f"Fanfold{name}{digest}{does}"

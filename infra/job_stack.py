@@ -6,13 +6,14 @@ from aws_cdk import CfnOutput, Stack, Tags, aws_lambda as lambda_
 from constructs import Construct
 
 from coordinator.job import Job
+from infra.account import METADATA
 from infra.alarms import Alarms
 from infra.checks import check_job
 from infra.functions import Functions
 from infra.log_groups import LogGroups
 from infra.names import Names
 from infra.observability import Dashboard, Metrics
-from infra.options import Options
+from infra.options import Options, given_options
 from infra.queues import LostTriggers, Queues
 from infra.state_machine import StateMachine
 from infra.storage import Storage
@@ -23,6 +24,8 @@ class JobStack(Stack):
     """Everything that one job needs on AWS, and nothing that costs anything while idle.
 
     Args:
+        job: in its stage.
+        stage: the stage that it is deployed in, if it has others.
         job_module: where the job's module lies in the code asset.
         code: the asset that holds coordinator, functions, the job and all they import.
 
@@ -35,6 +38,7 @@ class JobStack(Stack):
         scope: Construct,
         *,
         job: Job,
+        stage: str | None = None,
         job_module: str,
         options: Options,
         code: lambda_.Code,
@@ -48,6 +52,7 @@ class JobStack(Stack):
             description=f"Fanfold job {job.name}: fan-out batch runs, published to S3.",
         )
         self.job = job
+        self.template_options.metadata = {METADATA: {"options": given_options(options)}}
         storage = Storage(self, "Storage", job=job, options=options)
         logs = LogGroups(self, "Logs", days=options.log_days, key=storage.service_key)
         queues = Queues(self, "Queues", names=names, limits=job.limits, storage=storage)
@@ -55,6 +60,7 @@ class JobStack(Stack):
             self,
             "Functions",
             job=job,
+            stage=stage,
             job_module=job_module,
             names=names,
             options=options,
@@ -105,12 +111,13 @@ class JobStack(Stack):
                 lost=lost,
                 bucket=storage.uploads,
             )
-        self._tag()
+        self._tag(stage)
         self._tell(storage, machine, queues, functions)
 
-    def _tag(self) -> None:
+    def _tag(self, stage: str | None) -> None:
         tags = {
             "job": self.job.name,
+            "stage": stage,
             "owner": self.job.owner,
             "cost-centre": self.job.cost_centre,
         }
@@ -131,5 +138,7 @@ class JobStack(Stack):
             "PlanRoleArn": functions.roles["plan"].role_arn,
             "WorkRoleArn": functions.roles["work"].role_arn,
         }
+        if storage.key is not None:
+            outputs["KeyArn"] = storage.key.key_arn
         for name, value in outputs.items():
             CfnOutput(self, name, value=value)

@@ -1,11 +1,12 @@
-"""What a deployment may choose, read from CDK's context and checked. docs/deploying.md lists it."""
+"""What a deployment may choose, read from `fanfold.toml` and CDK's context, and checked.
+docs/deploying.md lists it."""
 
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -14,6 +15,7 @@ from pydantic.alias_generators import to_camel
 
 from coordinator.errors import InputInvalid
 from coordinator.store.globs import literal_prefix
+from infra.settings import Settings
 
 LOG_DAYS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 3653)
 INVOCATIONS_A_POLLER = 10
@@ -97,47 +99,61 @@ class Options(BaseModel):
         )
 
 
-class Request(BaseModel):
-    """What one synthesis is asked for: which jobs, with which options."""
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What one synthesis is asked for: which jobs, in which stage, with which options over those of
+    the settings."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    jobs: Path = Path("jobs")
-    job: str | None = None
-    job_options: dict[str, dict[str, Any]] = {}
-    options: dict[str, Any] = {}
+    settings: Settings
+    jobs: Path
+    job: str | None
+    stage: str | None
+    over: Mapping[str, Any]
 
     def options_of(self, job: str) -> Options:
-        """The options of a job: those for all, and those of its own over them.
+        """The options of a job.
 
         Raises:
             InputInvalid: one is unknown, or makes no sense.
         """
-        return read_options({**self.options, **self.job_options.get(job, {})})
+        return read_options({**self.settings.options_of(job, self.stage), **self.over})
 
 
-def read_request(context: Mapping[str, Any]) -> Request:
-    """The request in CDK's context. Keys of CDK's own are passed over.
+def read_request(
+    context: Mapping[str, Any], settings: Settings, stage: str | None = None
+) -> Request:
+    """The request in CDK's context, over the settings. Keys of CDK's own are passed over.
 
     Raises:
         InputInvalid: an option is unknown, or makes no sense.
     """
     ours = {name: value for name, value in context.items() if _OWN_OPTION.match(name)}
-    job_options = ours.pop("jobOptions", {})
-    if isinstance(job_options, str):
-        try:
-            job_options = json.loads(job_options)
-        except ValueError as error:
-            raise InputInvalid(f"The option jobOptions is no JSON: {error}.") from error
-    wanted = {name: ours.pop(name) for name in ("jobs", "job") if name in ours}
-    try:
-        request = Request(job_options=job_options, options=ours, **wanted)
-    except ValidationError as error:
-        raise InputInvalid(_sentence(error)) from error
-    read_options(request.options)
-    for options in request.job_options.values():
-        read_options({**request.options, **options})
+    job, stage = ours.pop("job", None), ours.pop("stage", stage)
+    jobs = Path(ours.pop("jobs", settings.jobs))
+    request = Request(settings, jobs, job, stage, ours)
+    for each in (settings, *settings.stage.values()):
+        for name in ("", *each.job):
+            for layer in each.layers(name):
+                read_names(layer)
+    request.options_of("")
     return request
+
+
+def given_options(options: Options) -> dict[str, Any]:
+    """What was given of some options, as `fanfold.toml` would say it."""
+    return options.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+def read_names(given: Mapping[str, Any]) -> None:
+    """Check that there are options of these names.
+
+    Raises:
+        InputInvalid: there is none of one.
+    """
+    known = [field.alias or name for name, field in Options.model_fields.items()]
+    for name in given:
+        if name not in known:
+            raise InputInvalid(f"There is no option {name!r}.{_suggestion(name, known)}")
 
 
 def read_options(given: Mapping[str, Any]) -> Options:
@@ -146,10 +162,7 @@ def read_options(given: Mapping[str, Any]) -> Options:
     Raises:
         InputInvalid: one is unknown, or makes no sense.
     """
-    known = [field.alias or name for name, field in Options.model_fields.items()]
-    for name in given:
-        if name not in known:
-            raise InputInvalid(f"There is no option {name!r}.{_suggestion(name, known)}")
+    read_names(given)
     try:
         options = Options.model_validate(dict(given))
     except ValidationError as error:
@@ -187,7 +200,7 @@ def _suggestion(name: str, known: list[str]) -> str:
     return (
         f" Did you mean {close[0]}?"
         if close
-        else f" There are: {', '.join(known)}, jobs, job, jobOptions."
+        else f" There are: {', '.join(known)}, jobs, job, stage."
     )
 
 

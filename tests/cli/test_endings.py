@@ -40,7 +40,7 @@ from coordinator.errors import (
 )
 from coordinator.keys import RunKeys
 from coordinator.store.memory import MemoryStore
-from infra.toolchain import DeploymentFailed
+from infra.advice import DeploymentFailed
 from tests.cli.conftest import COPY_JOB, Shell
 from tests.processes import FANFOLD, Ended
 

@@ -22,6 +22,7 @@ from infra.app import FLAGS, build
 from infra.bundling import job_module
 from infra.job_stack import JobStack
 from infra.options import Options
+from infra.settings import JobSettings, Settings
 
 REPOSITORY = Path(__file__).parents[2]
 OUR_JOBS = REPOSITORY / "jobs"
@@ -163,9 +164,18 @@ def empty_code(folder: Path) -> lambda_.Code:
 def synthesise(folder: Path) -> None:
     """Write the cloud assembly of everything."""
     jobs = write_jobs(folder / "jobs", DECLARATIONS)
-    context = {**FLAGS, "jobs": str(jobs), "jobOptions": OPTIONS}
-    app = App(outdir=str(folder / "unfinished"), context=context)
-    build(app, lambda loaded: empty_code(folder))
+    app = App(outdir=str(folder / "unfinished"), context={**FLAGS, "jobs": str(jobs)})
+    own = {name: JobSettings(options=options) for name, options in OPTIONS.items()}
+    build(app, lambda loaded: empty_code(folder), Settings(job=own, jobs=jobs))
+    staged = load_job(str(jobs / "sealed.py"))
+    JobStack(
+        app,
+        job=staged.job.in_stage("staging"),
+        stage="staging",
+        job_module=job_module(staged.path),
+        options=Options(),
+        code=empty_code(folder),
+    )
     for loaded in our_jobs():
         JobStack(
             app,

@@ -14,7 +14,7 @@ from coordinator.limits import Limits
 from coordinator.triggers import OnUpload, Schedule
 from infra.checks import Deployed, check_job, check_together
 from infra.names import longest_job_name
-from infra.options import Options, read_options, read_request
+from infra.options import Options, read_options
 
 
 def job(name: str = "words", **fields: Any) -> Job:
@@ -138,21 +138,6 @@ def test_options_come_as_text_from_the_command_line() -> None:
     assert (read.provisioned_pollers.minimum, read.provisioned_pollers.maximum) == (2, None)
     assert read.log_days == 90
     assert read_options({"provisionedPollers": "false"}).provisioned_pollers is None
-
-
-def test_a_job_has_options_of_its_own() -> None:
-    context = {
-        "versioned": True,
-        "jobOptions": '{"words": {"versioned": false}}',
-        "@aws-cdk/x:y": 1,
-    }
-    request = read_request(context)
-    assert request.options_of("other").versioned
-    assert not request.options_of("words").versioned
-    with pytest.raises(InputInvalid, match="no JSON"):
-        read_request({"jobOptions": "{"})
-    with pytest.raises(InputInvalid, match="Did you mean"):
-        read_request({"jobOptions": {"words": {"buckt": "b"}}})
 
 
 def test_every_name_that_a_job_can_have_fits_the_names_made_of_it() -> None:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import boto3
 import pytest
+from moto import mock_aws
 
 from coordinator.errors import InputInvalid, JobInvalid, UsageError
 from infra import commands, toolchain
-from infra.toolchain import DeploymentFailed, advice, reason
-from tests.infra.conftest import write_jobs
+from infra.advice import DeploymentFailed, advice
+from infra.toolchain import reason
+from tests.infra.conftest import OPTIONS, Synthesised, write_jobs
+
+REGION = "eu-west-1"
 
 # What CDK said, word for word, where something was missing.
 SAID = {
@@ -38,20 +46,34 @@ class Cdk:
 
     def says(self, text: str, code: int = 0) -> None:
         self._script.write_text(
-            "import sys\n"
-            f"open({str(self._called)!r}, 'w').write('\\n'.join(sys.argv[1:]))\n"
+            "import os, sys\n"
+            "lines = [os.environ.get('AWS_REGION', ''), *sys.argv[1:]]\n"
+            f"open({str(self._called)!r}, 'w').write('\\n'.join(lines))\n"
             f"sys.stderr.write({text!r})\n"
             f"sys.exit({code})\n"
         )
 
     @property
     def called(self) -> list[str]:
-        return self._called.read_text().splitlines()
+        return self._called.read_text().splitlines()[1:]
+
+    @property
+    def region(self) -> str:
+        return self._called.read_text().splitlines()[0]
 
 
 @pytest.fixture
-def cdk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cdk:
-    return Cdk(tmp_path, monkeypatch)
+def cdk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cdk]:
+    """The command line, in a folder and an account that are empty."""
+    (tmp_path / "aws").write_text(
+        "[profile work]\nregion = eu-west-3\naws_access_key_id = x\naws_secret_access_key = x\n"
+    )
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "aws"))
+    monkeypatch.setenv("AWS_REGION", REGION)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    monkeypatch.chdir(tmp_path)
+    with mock_aws():
+        yield Cdk(tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -64,13 +86,13 @@ def after(flag: str, arguments: list[str]) -> list[str]:
 
 
 def test_a_job_is_deployed_by_its_name(cdk: Cdk, jobs: Path) -> None:
-    commands.deploy("big-words", jobs=jobs, context=["versioned=true", "inputs=s3://a/b=c/"])
+    commands.deploy("big-words", jobs=jobs, context=["versioned=true", "inputs=s3://lake/b=c/"])
     assert cdk.called[:2] == ["deploy", "--require-approval"]
     assert "fanfold-big-words" in cdk.called
     assert after("--require-approval", cdk.called) == ["broadening"]
     assert after("--context", cdk.called) == [
         "versioned=true",
-        "inputs=s3://a/b=c/",
+        "inputs=s3://lake/b=c/",
         f"jobs={jobs}",
         "job=big-words",
     ]
@@ -81,23 +103,169 @@ def test_what_is_asked_and_for_whom(cdk: Cdk, jobs: Path) -> None:
     commands.deploy("big_words", jobs=jobs, profile="work", yes=True)
     assert after("--require-approval", cdk.called) == ["never"]
     assert after("--profile", cdk.called) == ["work"]
-    commands.destroy("big_words", jobs=jobs, yes=True)
-    assert cdk.called[:3] == ["destroy", "--force", "fanfold-big-words"]
     commands.diff("big_words", jobs=jobs)
     assert cdk.called[:2] == ["diff", "fanfold-big-words"]
 
 
+def test_settings_are_below_what_is_asked(cdk: Cdk, jobs: Path) -> None:
+    Path("fanfold.toml").write_text(
+        f"jobs = '{jobs}'\nprofile = 'nobodys'\n[stage.test]\nprofile = 'work'\nregion = 'eu-west-2'"
+    )
+    commands.deploy("big-words", stage="test")
+    assert "fanfold-big-words--test" in cdk.called
+    assert after("--context", cdk.called) == [f"jobs={jobs}", "job=big-words", "stage=test"]
+    assert after("--profile", cdk.called) == ["work"]
+    assert cdk.region == "eu-west-2"
+    commands.deploy("big-words", profile="work", region="eu-west-3")
+    assert "fanfold-big-words" in cdk.called
+    assert cdk.region == "eu-west-3"
+
+
+def test_a_bucket_that_the_job_cannot_work_in_is_refused(cdk: Cdk, jobs: Path) -> None:
+    def create(bucket: str, region: str) -> None:
+        where: Any = {"LocationConstraint": region}
+        client = boto3.client("s3", region_name=region)
+        client.create_bucket(Bucket=bucket, CreateBucketConfiguration=where)
+
+    create("here", REGION)
+    create("far", "ap-south-1")
+    commands.deploy("big-words", jobs=jobs, context=["bucket=here", "uploads=here"])
+    for context, why in (
+        (["bucket=far"], "far lies in ap-south-1, and the job is deployed to eu-west-1"),
+        (["bucket=here", "uploads=far"], "far lies in ap-south-1"),
+        (["uploads=nowhere"], "nowhere does not exist"),
+    ):
+        with pytest.raises(DeploymentFailed, match=why):
+            commands.deploy("big-words", jobs=jobs, context=context)
+
+
+# ------------------------------------------------------------------------------------------------
+# What is deployed already
+# ------------------------------------------------------------------------------------------------
+
+
+MACHINE = {
+    "Type": "AWS::StepFunctions::StateMachine",
+    "Properties": {
+        "StateMachineName": "fanfold-guest",
+        "RoleArn": "arn:aws:iam::123456789012:role/any",
+        "DefinitionString": json.dumps({"StartAt": "On", "States": {"On": {"Type": "Succeed"}}}),
+    },
+}
+OUTPUTS = {"StateMachineArn": {"Value": {"Ref": "Machine"}}, "Bucket": {"Value": "shared-bucket"}}
+
+
+class Standing:
+    """A stack of the job `guest`: a machine, and all that its template says of itself."""
+
+    def __init__(self, synthesised: Synthesised, jobs: Path) -> None:
+        self.jobs = write_jobs(jobs, {"guest": 'triggers=[OnUpload("new/")],'})
+        where: Any = {"LocationConstraint": REGION}
+        for bucket in ("shared-bucket", "landing"):
+            boto3.client("s3").create_bucket(Bucket=bucket, CreateBucketConfiguration=where)
+        template = {
+            "Metadata": synthesised.template("guest")["Metadata"],
+            "Resources": {"Machine": MACHINE},
+            "Outputs": OUTPUTS,
+        }
+        self.cloud = boto3.client("cloudformation")
+        self.cloud.create_stack(StackName="fanfold-guest", TemplateBody=json.dumps(template))
+        self.states = boto3.client("stepfunctions")
+        [machine] = self.states.list_state_machines()["stateMachines"]
+        self.machine = machine["stateMachineArn"]
+
+    def deploy(self, *given: str, drop: tuple[str, ...] = (), now: bool = False) -> None:
+        own = [f"{name}={value}" for name, value in OPTIONS["guest"].items() if name in given]
+        commands.deploy("guest", jobs=self.jobs, context=own, drop=list(drop), now=now)
+
+
+@pytest.fixture
+def standing(cdk: Cdk, synthesised: Synthesised, tmp_path: Path) -> Standing:
+    return Standing(synthesised, tmp_path / "jobs")
+
+
+def test_an_option_that_was_given_once_is_not_lost_in_silence(cdk: Cdk, standing: Standing) -> None:
+    every = tuple(OPTIONS["guest"])
+    standing.deploy(*every)
+    less = [name for name in every if name not in {"kms", "logDays"}]
+    with pytest.raises(InputInvalid, match=r"was deployed with kms and logDays, .* put them into"):
+        standing.deploy(*less)
+    with pytest.raises(InputInvalid, match=r"was deployed with kms, .* put it into"):
+        standing.deploy(*less, drop=("logDays",))
+    standing.deploy(*less, drop=("logDays", "kms"))
+    with pytest.raises(InputInvalid, match=r"no option 'kmss'\. Did you mean kms"):
+        standing.deploy(*every, drop=("kmss",))
+
+
+def test_runs_in_flight_are_waited_for_or_passed_over_by_name(
+    cdk: Cdk,
+    standing: Standing,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    every = tuple(OPTIONS["guest"])
+    running = [
+        standing.states.start_execution(stateMachineArn=standing.machine, name=name)["executionArn"]
+        for name in ("first", "second")
+    ]
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) > 1:
+            standing.states.stop_execution(executionArn=running.pop())
+
+    monkeypatch.setattr("infra.commands.time.sleep", pause)
+
+    standing.deploy(*every, now=True)
+    assert not pauses
+    with pytest.raises(DeploymentFailed, match=r"2 runs are in flight \((first|second), .*--now"):
+        commands.destroy("guest", jobs=standing.jobs, yes=True)
+    standing.deploy(*every)
+
+    told = capsys.readouterr().err.splitlines()
+    assert len(pauses) == 3
+    assert [line.split(" in flight")[0] for line in told] == ["2 runs are", "1 run is"]
+    assert all("--now goes on at once" in line for line in told)
+
+
+def test_what_stays_is_said(
+    cdk: Cdk, standing: Standing, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands.destroy("guest", jobs=standing.jobs, yes=True)
+    assert cdk.called[:3] == ["destroy", "--force", "fanfold-guest"]
+    assert not capsys.readouterr().err  # whoever was asked has said no
+    standing.cloud.delete_stack(StackName="fanfold-guest")
+    with pytest.raises(DeploymentFailed, match="fanfold-guest is not deployed"):
+        commands.destroy("guest", jobs=standing.jobs, yes=True)
+
+
 def test_an_account_is_set_up_as_asked(cdk: Cdk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(toolchain, "_environment", lambda profile: f"aws://of-{profile}/here")
+    Path("fanfold.toml").write_text('region = "eu-west-1"\n[stage.far]\nregion = "ap-south-1"')
+    commands.bootstrap()
+    assert cdk.called == ["bootstrap", "aws://123456789012/eu-west-1", "--no-notices"]
+    assert cdk.region == "eu-west-1"
+    Path("fanfold.toml").unlink()
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
     commands.bootstrap(profile="work")
-    assert cdk.called == ["bootstrap", "aws://of-work/here", "--profile", "work", "--no-notices"]
+    assert (
+        cdk.called[1] == "aws://123456789012/eu-west-1"
+    )  # CDK heeds AWS_REGION, not the profile's
+    Path("fanfold.toml").write_text('[stage.far]\nregion = "ap-south-1"')
+    commands.bootstrap(stage="far")
+    assert cdk.called[1] == "aws://123456789012/ap-south-1"
     commands.bootstrap(
-        execution_policy=["arn:1", "arn:2"], boundary="edge", qualifier="ours", trust=["1", "2"]
+        region="us-east-2",
+        execution_policy=["arn:1", "arn:2"],
+        boundary="edge",
+        qualifier="ours",
+        trust=["1", "2"],
     )
     assert after("--cloudformation-execution-policies", cdk.called) == ["arn:1,arn:2"]
     assert after("--custom-permissions-boundary", cdk.called) == ["edge"]
     assert after("--qualifier", cdk.called) == ["ours"]
     assert after("--trust", cdk.called) == ["1", "2"]
+    assert cdk.region == "us-east-2"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from coordinator.errors import InputInvalid
@@ -42,8 +44,9 @@ def test_a_bucket_lets_both_roles_list_and_read_below_the_prefixes() -> None:
         "StringLikeIfExists": {"s3:prefix": ["*"]}
     }
     lists, reads = policies["lake"]["Statement"]
+    digest = hashlib.sha256(READERS.job.encode()).hexdigest()[:8]
     assert lists == {
-        "Sid": "FanfoldBigWordsLists",
+        "Sid": f"FanfoldBigWords{digest}Lists",
         "Effect": "Allow",
         "Principal": {"AWS": [PLAN, WORK]},
         "Action": "s3:ListBucket",
@@ -51,7 +54,7 @@ def test_a_bucket_lets_both_roles_list_and_read_below_the_prefixes() -> None:
         "Condition": {"StringLikeIfExists": {"s3:prefix": ["raw/a*"]}},
     }
     assert reads == {
-        "Sid": "FanfoldBigWordsReads",
+        "Sid": f"FanfoldBigWords{digest}Reads",
         "Effect": "Allow",
         "Principal": {"AWS": [PLAN, WORK]},
         "Action": ["s3:GetObject", "s3:GetObjectVersion"],

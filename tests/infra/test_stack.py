@@ -11,6 +11,7 @@ from aws_cdk.assertions import Match
 
 from coordinator.state.runs import RUN_DAYS
 from infra.app import FLAGS, build
+from infra.settings import Settings
 from tests.infra.conftest import KEY_ARN, REPOSITORY, Synthesised, empty_code, write_jobs
 
 DEFINITION = REPOSITORY / "coordinator" / "run.asl.json"
@@ -334,7 +335,7 @@ def test_cdk_nag_is_asked(tmp_path: Any) -> None:
     """An app with a policy that says `s3:*` on `*` is not synthesised."""
     jobs = write_jobs(tmp_path / "jobs", {"wide": ""})
     app = App(outdir=str(tmp_path / "out"), context={**FLAGS, "jobs": str(jobs)})
-    (stack,) = build(app, lambda loaded: empty_code(tmp_path))
+    (stack,) = build(app, lambda loaded: empty_code(tmp_path), Settings())
     assert isinstance(stack, Stack)
     role = iam.Role(stack, "Wide", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
     role.add_to_policy(iam.PolicyStatement(actions=["s3:*"], resources=["*"]))
