@@ -10,6 +10,7 @@
 <job>/published/<run_id>/manifest.json  results.jsonl  quarantine.jsonl  ...
 <job>/results/<run_id>/...
 <job>/latest.json
+<job>/probe/<run_id>/...
 """
 
 from __future__ import annotations
@@ -94,6 +95,11 @@ class JobKeys:
     def inputs(self) -> str:
         """Where a deployed job finds its inputs unless it is told otherwise."""
         return f"{self.job}/inputs/"
+
+    @property
+    def probe(self) -> str:
+        """Where the made-up inputs of probes lie."""
+        return f"{self.job}/probe/"
 
     @property
     def pointers(self) -> str:

@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 from coordinator.errors import RunBusy, StoreUnavailable, Superseded
 from coordinator.ids import new_draft
 from coordinator.model import RunRecord
+from coordinator.rules.probing import PROBE, probe_of
 from coordinator.rules.starts import Started
 from coordinator.steps.plan import plan, start
 from coordinator.store.s3.requests import trouble_of
@@ -41,10 +42,11 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             "next": "stop",
             "reason": f"Run {run.run_id} was published before.",
         }
+    job = wiring.job_of(run)
     run = plan(
         wiring.store(),
-        wiring.inputs(),
-        wiring.job_of(run),
+        wiring.inputs(job.source.glob),
+        job,
         run,
         draft=new_draft(),
         code_version=loaded_job().program.version,
@@ -65,9 +67,11 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 def _claim(execution: dict[str, Any]) -> RunRecord:
     """The run of this execution: begun, gone on with, or taken over."""
-    job = loaded_job().job
+    job, event = loaded_job().job, execution["Input"]
+    if isinstance(event, dict) and PROBE in event:
+        job = probe_of(job)
     trigger = Started(
-        event=execution["Input"],
+        event=event,
         execution=execution["Name"],
         started=datetime.fromisoformat(execution["StartTime"]).timestamp(),
         usual_inputs=settings().usual_inputs(job.name),
@@ -75,7 +79,7 @@ def _claim(execution: dict[str, Any]) -> RunRecord:
     )
     return start(
         wiring.store(),
-        wiring.inputs(),
+        wiring.inputs(job.source.glob),
         job,
         trigger,
         owner=execution["Id"],

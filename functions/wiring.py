@@ -15,6 +15,7 @@ import boto3
 from coordinator.job import Job
 from coordinator.keys import RunKeys
 from coordinator.model import Message, RunRecord
+from coordinator.rules.probing import is_probe, probe_of
 from coordinator.rules.starts import limits_of
 from coordinator.state import runs
 from coordinator.steps.workplace import Workplace
@@ -58,11 +59,9 @@ def store() -> S3Store:
 
 
 @cache
-def inputs() -> S3Inputs:
-    """Where this job's objects are listed and read."""
-    return S3Inputs(
-        s3(), glob=loaded_job().job.source.glob, requester_pays=settings().requester_pays
-    )
+def inputs(glob: str) -> S3Inputs:
+    """Where objects are listed and read whose names fit."""
+    return S3Inputs(s3(), glob=glob, requester_pays=settings().requester_pays)
 
 
 def now() -> float:
@@ -71,8 +70,10 @@ def now() -> float:
 
 
 def job_of(run: RunRecord) -> Job:
-    """The deployed job, with the limits that this run was given."""
+    """The deployed job, with the limits that this run was given; the probe, if it is one."""
     job = loaded_job().job
+    if is_probe(run):
+        return probe_of(job)
     return job.with_limits(limits_of(job.limits, run.limits))
 
 
@@ -122,7 +123,8 @@ def workplace_of(message: Message) -> Workplace:
         _seen.clear()
         _seen[keys] = seen
     run = seen.run
-    return Workplace(store(), run, now, inputs(), job_of(run), loaded_job().program)
+    job = job_of(run)
+    return Workplace(store(), run, now, inputs(job.source.glob), job, loaded_job().program)
 
 
 def forget() -> None:

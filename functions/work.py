@@ -14,6 +14,7 @@ from coordinator.errors import AttemptFailed, KeyMissing, MapFailed, ReduceFaile
 from coordinator.ids import new_attempt
 from coordinator.model import Answer, Message, Note
 from coordinator.rules.pacing import Pace
+from coordinator.rules.probing import is_to_die
 from coordinator.steps.attempts import Again, Answered, Unwanted, attend
 from coordinator.steps.split import look_around
 from functions import answers, telemetry, wiring
@@ -41,6 +42,9 @@ def work(record: SQSRecord, remaining_seconds: float) -> None:
     except KeyMissing as gone:
         answers.dropped(message, f"Its run is gone. {gone}")
         return
+    if is_to_die(place.run, message):
+        answers.delay(record, 0)
+        raise AttemptFailed("The probe lets this message die.")
     verdict = attend(
         place,
         message,

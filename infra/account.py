@@ -42,7 +42,7 @@ class Account:
         Raises:
             DeploymentFailed: there are no credentials that work, or no Region.
         """
-        with self._asking() as session:
+        with self.asking() as session:
             number = session.client("sts").get_caller_identity()["Account"]
         return f"aws://{number}/{session.region_name}"
 
@@ -54,7 +54,7 @@ class Account:
         """
         from botocore.exceptions import ClientError
 
-        with self._asking() as session:
+        with self.asking() as session:
             client = session.client("cloudformation")
             try:
                 found = client.describe_stacks(StackName=stack)["Stacks"][0]
@@ -75,7 +75,7 @@ class Account:
         Raises:
             DeploymentFailed: AWS can't be asked.
         """
-        with self._asking() as session:
+        with self.asking() as session:
             pages = session.client("stepfunctions").get_paginator("list_executions")
             asked = pages.paginate(stateMachineArn=machine_arn, statusFilter="RUNNING")
             return [each["name"] for page in asked for each in page["executions"]]
@@ -91,7 +91,7 @@ class Account:
         """
         from botocore.exceptions import ClientError
 
-        with self._asking() as session:
+        with self.asking() as session:
             number = session.client("sts").get_caller_identity()["Account"]
             try:
                 found = session.client("s3").head_bucket(Bucket=bucket, ExpectedBucketOwner=number)
@@ -112,8 +112,8 @@ class Account:
                 )
 
     @contextmanager
-    def _asking(self) -> Iterator[boto3.Session]:
-        """A session.
+    def asking(self) -> Iterator[boto3.Session]:
+        """A session, for what else is to be asked.
 
         Raises:
             DeploymentFailed: what is asked of it failed; with what to do, where that is known.

@@ -48,6 +48,28 @@ ADVICE: tuple[tuple[str, str], ...] = (
 )
 
 
+_DENIED = re.compile(r"not authorized to perform: (?P<action>\S+)(?: on resource: (?P<on>\S+))?")
+
+
+def mend(said: str) -> str:
+    """What to do about an error of a run: a permission that is missing, a quota that is spent, or
+    what the error says itself."""
+    if found := _DENIED.search(said):
+        on = f" on {found['on']}" if found["on"] else ""
+        return (
+            f"A role of the stack may not {found['action']}{on}, though the stack allows it: look for a "
+            "permissions boundary, an organisation's policy, or the policy of the bucket or key."
+        )
+    if re.search(r"AccessDenied|KMS\.|kms:", said):
+        return "Look at the policies of the bucket and of its key: they deny what the stack allows."
+    if re.search(r"TooManyRequests|ConcurrentInvocationLimit|Rate [Ee]xceeded|Throttl", said):
+        return (
+            "The account's quota of concurrent Lambda executions is spent: ask AWS for more "
+            "(Service Quotas, AWS Lambda), or lower limits.concurrency."
+        )
+    return "The runbooks in docs/runbooks say what to look at."
+
+
 def advice(output: str) -> str | None:
     """What to do about what CDK said, if it is known."""
     return next((text for pattern, text in ADVICE if re.search(pattern, output)), None)

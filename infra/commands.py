@@ -104,6 +104,21 @@ def destroy(
             _say(f"What stays: the key {own['KeyArn']}, without which they can't be read.")
 
 
+def probe(
+    job: JobName,
+    jobs: JobsFolder = None,
+    stage: Stage = None,
+    context: Choices = None,
+    profile: Profile = None,
+    region: Region = None,
+) -> None:
+    """See a deployed job's stack work: two small runs of made-up objects, removed afterwards."""
+    from infra.probe import Watch, probe as run_probe
+
+    target = _prepare(job, jobs, stage, context, profile, region)
+    run_probe(target, Watch(_say, time.sleep, time.time))
+
+
 def grants(
     job: JobName,
     jobs: JobsFolder = None,

@@ -1,7 +1,7 @@
 """What started an execution, understood: the run id, its inputs and its place in time.
 
-Three inputs are understood: what our schedules send, EventBridge's "Object Created" of S3, and a
-person's. Schedules and EventBridge deliver at least once, so the run id is derived from the
+Four inputs are understood: what our schedules send, EventBridge's "Object Created" of S3, a
+person's, and that of a probe. Schedules and EventBridge deliver at least once, so the run id is derived from the
 trigger: a second delivery finds the first one's run. What has to be looked up comes in as
 functions.
 """
@@ -26,6 +26,7 @@ from coordinator.ids import (
 from coordinator.keys import check_run_id
 from coordinator.limits import Limits
 from coordinator.model import RunRecord
+from coordinator.rules.probing import PROBE
 from coordinator.rules.transport import MAP_ITEMS
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -71,6 +72,15 @@ class ManualStart(BaseModel):
     limits: dict[str, Any] = {}
     redo: Literal["quarantined"] | None = None
     logical_time: float | None = Field(default=None, allow_inf_nan=False)
+
+
+class ProbeStart(BaseModel):
+    """What `fanfold probe` sends: the run that it names, of the made-up objects in a folder."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    probe: str
+    inputs: list[str] = Field(min_length=1, max_length=1)
 
 
 class Bucket(BaseModel):
@@ -169,6 +179,8 @@ def understand(trigger: Started, *, find: Find, standing: Standing) -> Start:
         )
     if event.get("detail-type") == "Object Created":
         start = _uploaded(event, find)
+    elif PROBE in event:
+        start = _probe(event, trigger)
     elif "schedule" in event:
         start = _scheduled(event, trigger.usual_inputs)
     else:
@@ -204,6 +216,16 @@ def _scheduled(event: dict[str, Any], usual_inputs: tuple[str, ...]) -> Start:
         run_id=scheduled_run_id(scheduled.schedule, moment),
         inputs=usual_inputs,
         logical_time=moment.timestamp(),
+    )
+
+
+def _probe(event: dict[str, Any], trigger: Started) -> Start:
+    asked = _parsed(event, ProbeStart)
+    return Start(
+        run_id=check_run_id(asked.probe),
+        inputs=tuple(asked.inputs),
+        logical_time=trigger.started,
+        source_key=PROBE,
     )
 
 

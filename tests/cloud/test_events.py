@@ -173,6 +173,7 @@ ROWS = {
     "plan/manual.json": Row(listed, answer=begun("november")),
     "plan/manual-empty.json": Row(answer=begun("by-hand")),
     "plan/manual-run-id.json": Row(answer=begun("november")),
+    "plan/probe.json": Row(answer=begun("probe-3f1c0a9b8d7e6f50")),
     "plan/continuation.json": Row(planned, answer=begun("november")),
     "plan/taken-over.json": Row(planned, answer={"next": "stop"}, says="now belongs to"),
     "plan/bad-no-object.json": refused(HOW_TO),

@@ -21,6 +21,7 @@ from coordinator.steps import attempts
 from coordinator.steps.workplace import RunPlace
 from coordinator.store.memory import MemoryInputs, MemoryStore
 from functions import plan, wiring
+from functions.settings import loaded_job
 from tests.cloud.account import Account, forget_everything, handlers
 from tests.cloud.harness import PAYLOAD_LIMIT_BYTES, LambdaContext, size_bytes
 from tests.cloud.test_faults import lines
@@ -153,7 +154,7 @@ def test_a_listing_over_several_invocations_gives_the_same_plan(
     cloud.give(lines(7))
     with pytest.MonkeyPatch.context() as small:
         small.setattr(plan, "PAGES_AN_INVOCATION", pages)
-        wiring.inputs()._page_size = 2
+        wiring.inputs(loaded_job().job.source.glob)._page_size = 2
         assert cloud.run({"run_id": "r1"}).succeeded
 
     assert cloud.records.count("plan") == max(-(-4 // pages), 1)
@@ -173,7 +174,7 @@ def test_a_continued_listing_that_dies_goes_on_where_it_was(
     cloud.give(lines(7))
     with pytest.MonkeyPatch.context() as small:
         small.setattr(plan, "PAGES_AN_INVOCATION", 1)
-        wiring.inputs()._page_size = 2
+        wiring.inputs(loaded_job().job.source.glob)._page_size = 2
         cloud.faults.crash("plan", nth={2, 4}, after=True)
         assert cloud.run({"run_id": "r1"}).succeeded
     cloud.faults.clear()

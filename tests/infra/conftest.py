@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import fcntl
 import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,10 @@ from infra.bundling import job_module
 from infra.job_stack import JobStack
 from infra.options import Options
 from infra.settings import JobSettings, Settings
+from tests.cloud.account import forget_everything
+from tests.infra.deployed import Deployed
+
+Deploy = Callable[[str], Deployed]
 
 REPOSITORY = Path(__file__).parents[2]
 OUR_JOBS = REPOSITORY / "jobs"
@@ -200,3 +206,24 @@ def synthesised(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Syn
         if not (folder / "out").exists():
             synthesise(folder)
     return Synthesised(folder / "out")
+
+
+@pytest.fixture
+def deploy(synthesised: Synthesised, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deploy]:
+    """Deploys a job of this repository: the functions get the environment of the template."""
+    with ExitStack() as stack:
+
+        def make(module: str) -> Deployed:
+            name = load_job(str(OUR_JOBS / f"{module}.py")).job.name
+            deployed = stack.enter_context(Deployed(name, synthesised.template(name)))
+            for each in synthesised.resources(name, "AWS::Lambda::Function").values():
+                for variable, value in each["Environment"]["Variables"].items():
+                    text = value if isinstance(value, str) else deployed.bucket
+                    monkeypatch.setenv(variable, text)
+            monkeypatch.setenv("POWERTOOLS_TRACE_DISABLED", "true")
+            monkeypatch.setenv("POWERTOOLS_METRICS_DISABLED", "true")
+            forget_everything()
+            return deployed
+
+        yield make
+    forget_everything()

@@ -3,43 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from coordinator.loading import job_names, load_job
+from coordinator.loading import job_names
 from infra import commands
 from infra.advice import DeploymentFailed
-from tests.cloud.account import forget_everything
 from tests.cloud.harness.functions import REGION
 from tests.cloud.test_runs import INPUTS
-from tests.infra.conftest import KEY_ARN, OUR_JOBS, Synthesised
-from tests.infra.deployed import Deployed
-
-Deploy = Callable[[str], Deployed]
-
-
-@pytest.fixture
-def deploy(synthesised: Synthesised, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deploy]:
-    """Deploys a job of this repository: the functions get the environment of the template."""
-    with ExitStack() as stack:
-
-        def make(module: str) -> Deployed:
-            name = load_job(str(OUR_JOBS / f"{module}.py")).job.name
-            deployed = stack.enter_context(Deployed(name, synthesised.template(name)))
-            for each in synthesised.resources(name, "AWS::Lambda::Function").values():
-                for variable, value in each["Environment"]["Variables"].items():
-                    text = value if isinstance(value, str) else deployed.bucket
-                    monkeypatch.setenv(variable, text)
-            monkeypatch.setenv("POWERTOOLS_TRACE_DISABLED", "true")
-            monkeypatch.setenv("POWERTOOLS_METRICS_DISABLED", "true")
-            forget_everything()
-            return deployed
-
-        yield make
-    forget_everything()
+from tests.infra.conftest import KEY_ARN, OUR_JOBS, Deploy
 
 
 @pytest.mark.parametrize("module", job_names(OUR_JOBS))
