@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+from random import SystemRandom
 from typing import Any
 
+from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
+from botocore.exceptions import BotoCoreError, ClientError
 
 from coordinator.errors import FanfoldError, Superseded, error_from
 from coordinator.ids import new_draft
 from coordinator.keys import RunKeys
 from coordinator.limits import Limits
-from coordinator.rules.transport import INLINE_ITEMS, child_timeout_seconds, open_children
+from coordinator.rules.transport import (
+    INLINE_ITEMS,
+    child_timeout_seconds,
+    lost_children,
+    open_children,
+)
 from coordinator.steps.reconcile import FanOut, Unplanned, reconcile
 from functions import telemetry, wiring
 from functions.settings import loaded_job, settings
@@ -35,6 +43,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     try:
         run = wiring.owned_run(reference)
         telemetry.describe(run)
+        age = max(wiring.now() - run.tenure.began, 0.0)
+        telemetry.count("RunSeconds", age, MetricUnit.Seconds)
         ahead = reconcile(
             wiring.store(),
             wiring.job_of(run),
@@ -44,6 +54,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
             clock=wiring.now,
             redrives=redrives,
             failure=error_of(failure) if failure else None,
+            served=lambda: _is_served(event["queue"]),
+            jitter=SystemRandom().random(),
         )
     except Superseded as error:
         telemetry.logger.info("superseded", extra={"reason": str(error)})
@@ -60,19 +72,28 @@ def _fan_out(ahead: FanOut, limits: Limits) -> dict[str, Any]:
     run, store = ahead.run, wiring.store()
     keys = RunKeys(run.job, run.run_id)
     items = [ref.model_dump() for ref in ahead.shards]
-    inline = len(items) <= INLINE_ITEMS
+    inline, pause = len(items) <= INLINE_ITEMS, ahead.pause_seconds
+    way = "inline" if inline else "map"
     if not inline:
         with store.writer(keys.items(ahead.wave)) as writer:
             writer.write(json.dumps(items).encode())
             writer.close()
     telemetry.logger.info(
-        "dispatching", extra={"stage": ahead.stage, "wave": ahead.wave, "shards": len(items)}
+        "dispatching",
+        extra={
+            "stage": ahead.stage,
+            "wave": ahead.wave,
+            "shards": len(items),
+            "pause_seconds": pause,
+        },
     )
     telemetry.count("ShardsDispatched", len(items))
     run = ahead.dispatched(store)
     return {
         "run": wiring.reference_to(run),
-        "next": "inline" if inline else "map",
+        "next": "pause" if pause else way,
+        "pause_seconds": pause,
+        "after_pause": way,
         "stage": ahead.stage,
         "draft": ahead.draft,
         "wave": ahead.wave,
@@ -80,8 +101,20 @@ def _fan_out(ahead: FanOut, limits: Limits) -> dict[str, Any]:
         "items": {"bucket": settings().bucket, "key": keys.items(ahead.wave)},
         "results": {"bucket": settings().bucket, "prefix": keys.map_results(ahead.wave)},
         "concurrency": open_children(limits, len(items)),
-        "child_timeout_seconds": child_timeout_seconds(limits),
+        "lost_children": lost_children(limits, len(items)),
+        "child_timeout_seconds": child_timeout_seconds(limits, len(items)),
     }
+
+
+def _is_served(queue_url: str) -> bool:
+    """Whether workers are at messages of the queue; where that can't be asked, as if they were."""
+    hidden = "ApproximateNumberOfMessagesNotVisible"
+    try:
+        found = wiring.sqs().get_queue_attributes(QueueUrl=queue_url, AttributeNames=[hidden])
+    except (ClientError, BotoCoreError) as error:
+        telemetry.logger.warning("the queue can't be asked", extra={"reason": str(error)})
+        return True
+    return int(found["Attributes"][hidden]) > 0
 
 
 def error_of(failure: dict[str, Any]) -> FanfoldError:

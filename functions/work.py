@@ -57,6 +57,8 @@ def work(record: SQSRecord, remaining_seconds: float) -> None:
         answers.dropped(message, verdict.reason)
         return
     telemetry.count("Attempts", 1)
+    age = max(wiring.now() - place.run.tenure.began, 0.0)
+    telemetry.count("RunSeconds", age, MetricUnit.Seconds)
     if isinstance(verdict, Answered):
         _report(verdict.answer, fresh=verdict.answer.attempt == attempt)
         answers.done(message, verdict.answer)

@@ -75,7 +75,9 @@ class Functions(Construct):
         self.all: dict[str, lambda_.Function] = {}
         self.roles: dict[str, iam.Role] = {}
         self.plan = self._coordinating("plan", self._allow_plan)
-        self.reconcile = self._coordinating("reconcile", self._allow_reconcile)
+        self.reconcile = self._coordinating(
+            "reconcile", lambda role: self._allow_reconcile(role, queues)
+        )
         self.publish = self._coordinating("publish", self._allow_publish)
         self.work = self._work(queues)
         self.bury = self._bury(queues)
@@ -95,9 +97,11 @@ class Functions(Construct):
             why="Any execution of this machine may be the owner that it meets.",
         )
 
-    def _allow_reconcile(self, role: iam.Role) -> None:
+    def _allow_reconcile(self, role: iam.Role, queues: Queues) -> None:
         self._storage.allow_reading(role, self._keys.runs)
         self._storage.allow_writing(role, self._keys.runs)
+        # whether a wave of which nothing is heard waits behind others
+        allow(role, "sqs:GetQueueAttributes", on=[queues.work.queue_arn])
 
     def _allow_publish(self, role: iam.Role) -> None:
         visible = (self._keys.published, *self._keys.pointer_keys())

@@ -38,21 +38,26 @@ class Listing(Document):
 
 
 class Tenure(Document):
-    """The waves that the present owner has: those after `after`, `waves` of them with notes."""
+    """The waves that the present owner has: those after `after`, `waves` of them with notes. It took
+    the run up at `began`."""
 
+    began: float = 0.0
     after: int = 0
     waves: int = 1
     redrives: int = 0
 
 
 class LastPass(Document):
-    """What the last Reconcile saw and did; a wave that changes nothing has stalled."""
+    """What the last Reconcile saw and did; a wave that changes nothing has stalled. The last wave
+    was sent out at `sent`, and nothing has changed since `since`."""
 
     stage: Stage | None = None
     entries: int = 0
     notes: int = 0
     dispatched: bool = False
     stalled: int = 0
+    sent: float = 0.0
+    since: float = 0.0
 
 
 class Hints(Document):

@@ -29,8 +29,10 @@ from coordinator.model import (
     root_id,
     shard_order,
 )
+from coordinator.rules.pacing import pause_seconds
 
 STALLED_WAVES = 5
+SILENT_SECONDS = 5400.0  # after which a wave of which nothing was heard is the last
 NAMED_SHARDS = 5
 
 
@@ -52,6 +54,7 @@ class Failure:
     error: str
     reason: str
     reads: str = ""
+    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,8 @@ class Facts:
         failures: the notes, by shard id.
         spent_dollars, shard_dollars: the run's measured cost so far, and what one more shard is
             expected to cost.
+        now: the time, as in notes and in `progress`.
+        served: whether workers are at messages of the job, which may be another run's.
     """
 
     stage: Stage
@@ -75,6 +80,8 @@ class Facts:
     limits: Limits
     spent_dollars: float = 0.0
     shard_dollars: float = 0.0
+    now: float = 0.0
+    served: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +121,12 @@ def decide(facts: Facts) -> Decision:
     due = [shard for shard in missing if _is_due(facts.failures.get(shard, ()), facts.tenure)]
     if not due:
         raise ShardsFailed(_failed_message(missing, facts))
-    if facts.progress.stalled >= STALLED_WAVES:
+    if _has_stalled(facts):
+        waves, silent = facts.progress.stalled, facts.now - facts.progress.since
         raise RunStalled(
-            f"{facts.progress.stalled} waves of stage {facts.stage} ended without an entry or a note "
-            f"for shard {missing[0]}. See whether workers start at all; then take the run up again."
+            f"{waves} wave{'s' * (waves != 1)} of stage {facts.stage} ended without an entry or a note, "
+            f"for shard {missing[0]} as for all others, in {max(silent, 0.0) / 60:.0f} minutes. See "
+            "whether workers start at all; then take the run up again."
         )
     return Dispatch(tuple(_affordable(due, facts)))
 
@@ -157,12 +166,52 @@ def advance(progress: LastPass, stage: Stage, entries: int, notes: int) -> LastP
     """What this Reconcile sees, and how many waves in a row have changed nothing."""
     unchanged = (progress.stage, progress.entries, progress.notes) == (stage, entries, notes)
     stalled = progress.stalled + 1 if progress.dispatched and unchanged else 0
-    return LastPass(stage=stage, entries=entries, notes=notes, stalled=stalled)
+    since = progress.since if stalled else 0.0
+    return LastPass(
+        stage=stage, entries=entries, notes=notes, stalled=stalled, sent=progress.sent, since=since
+    )
+
+
+def departed(seen: LastPass, at: float) -> LastPass:
+    """What was seen, with a wave that is sent out at a time."""
+    since = seen.since if seen.stalled else at
+    return seen.model_copy(update={"dispatched": True, "sent": at, "since": since})
+
+
+def pause_before(facts: Facts, shards: Iterable[str], jitter: float) -> int:
+    """How many seconds a wave of these shards waits. One that has failed in this tenure, in more
+    waves the longer, has all of them wait; so does a wave before it of which nothing was heard.
+    Shards that have not failed, the children of a split and the next stage's among them, go at once.
+    """
+    progress = facts.progress
+    pauses = [pause_seconds(progress.stalled, facts.now - progress.sent, jitter)]
+    for shard in shards:
+        current = _of_tenure(facts.failures.get(shard, ()), facts.tenure)
+        if current:
+            waves = len({failure.wave for failure in current})
+            passed = facts.now - max(failure.at for failure in current)
+            pauses.append(pause_seconds(waves, passed, jitter))
+    return max(pauses)
+
+
+def _has_stalled(facts: Facts) -> bool:
+    """Whether waves have changed nothing for too long: many of them, or for hours while no worker
+    is at any message. While some are, ours may wait behind those of others."""
+    progress = facts.progress
+    silent = facts.now - progress.since >= SILENT_SECONDS
+    return progress.stalled >= STALLED_WAVES or (
+        progress.stalled > 0 and silent and not facts.served
+    )
+
+
+def _of_tenure(failures: Iterable[Failure], tenure: Tenure) -> list[Failure]:
+    """The failures in the waves of the present owner."""
+    return [failure for failure in failures if failure.wave > tenure.after]
 
 
 def _is_due(failures: Iterable[Failure], tenure: Tenure) -> bool:
     """Whether a missing shard has a try left: only waves with a note in them are used up."""
-    current = [failure for failure in failures if failure.wave > tenure.after]
+    current = _of_tenure(failures, tenure)
     hopeless = any(failure.fate is not Fate.RETRY for failure in current)
     waves_used = len({failure.wave for failure in current})
     return not hopeless and waves_used < tenure.waves

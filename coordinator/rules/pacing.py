@@ -4,6 +4,7 @@ what is left of it is cut. Pure: clocks and random numbers come in as arguments.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from statistics import median
 
@@ -19,6 +20,10 @@ KILLED_ATTEMPTS = 2
 
 BACKOFF_SECONDS = 1.0
 BACKOFF_MOST_SECONDS = 300.0
+
+PAUSE_SECONDS = 60.0
+PAUSE_FACTOR = 4
+PAUSE_MOST_SECONDS = 900.0
 
 RESERVE_SHARE = 0.2
 RESERVE_SECONDS_MOST = 60.0
@@ -54,6 +59,23 @@ def backoff_seconds(receives: int, jitter: float) -> float:
     Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
     """
     return float(jitter * min(BACKOFF_MOST_SECONDS, BACKOFF_SECONDS * 2 ** min(receives, 16)))
+
+
+def pause_seconds(waves: int, passed_seconds: float, jitter: float) -> int:
+    """How long the next wave waits after so many that failed: a minute, four, then a quarter of an
+    hour, at least half of it, less what has passed since the last failure.
+
+    Runs that failed of the same thing do not come back together, and none comes back at once.
+
+    Args:
+        passed_seconds: of clocks that may differ; what lies in the future counts as now.
+        jitter: from 0 to 1.
+    """
+    if waves < 1:
+        return 0
+    longest = min(PAUSE_MOST_SECONDS, PAUSE_SECONDS * PAUSE_FACTOR ** min(waves - 1, 8))
+    wanted = longest * (1 + jitter) / 2
+    return math.ceil(wanted - min(max(passed_seconds, 0.0), wanted))
 
 
 def working_seconds(seconds: float) -> float:

@@ -61,7 +61,7 @@ def read_failures(
             continue  # an attempt has begun, and nothing is known to have gone wrong
         count += 1
         if note.shard not in done:
-            failure = Failure(note.wave, note.fate, note.error, note.reason, note.reads)
+            failure = Failure(note.wave, note.fate, note.error, note.reason, note.reads, note.at)
             by_shard.setdefault(note.shard, []).append(failure)
     # the attempt that a done shard ended with left its mark, too
     lost = sum(max(marks - (shard in done), 0) for shard, marks in unfinished.items())

@@ -95,7 +95,7 @@ def claim(store: Store, wanted: Claim, *, now: float, is_live: Callable[[str], b
         source_key=wanted.source_key,
         hints=wanted.hints,
         limits=dict(wanted.limits),
-        tenure=Tenure(after=0, waves=wanted.waves, redrives=wanted.redrives),
+        tenure=Tenure(began=now, after=0, waves=wanted.waves, redrives=wanted.redrives),
     )
     check_unspent(store, keys)
     try:
@@ -119,7 +119,7 @@ def claim(store: Store, wanted: Claim, *, now: float, is_live: Callable[[str], b
                 "Wait for it to end, or stop it first."
             )
         check_age(found, now)
-        tenure = Tenure(after=found.wave, waves=1, redrives=wanted.redrives)
+        tenure = Tenure(began=now, after=found.wave, waves=1, redrives=wanted.redrives)
         ours = taken_up(found, tenure, wanted.code_version)
         return ours.model_copy(update={"owner": wanted.owner, "limits": dict(wanted.limits)})
 

@@ -22,7 +22,15 @@ from coordinator.model import (
     parent_id,
 )
 from coordinator.rules.costs import Spent, expected_shard_dollars
-from coordinator.rules.decide import STALLED_WAVES, Complete, Facts, advance, decide
+from coordinator.rules.decide import (
+    STALLED_WAVES,
+    Complete,
+    Facts,
+    advance,
+    decide,
+    departed,
+    pause_before,
+)
 from coordinator.rules.sharding import partitions
 from coordinator.rules.stages import is_single, merge_shards, reduce_shards, stage_after, stages_of
 from coordinator.state import plans, runs
@@ -37,7 +45,8 @@ TAKING_WAVES: tuple[State, ...] = (*OPEN, "publishing")
 
 @dataclass(frozen=True, slots=True)
 class FanOut:
-    """Dispatch these shards of a stage as a wave. `began` is when the pass began, by `clock`."""
+    """Dispatch these shards of a stage as a wave, after a pause. `began` is when the pass began, by
+    `clock`."""
 
     run: RunRecord
     stage: Stage
@@ -46,6 +55,7 @@ class FanOut:
     seen: LastPass
     began: float
     clock: Clock
+    pause_seconds: int = 0
 
     @property
     def draft(self) -> str:
@@ -70,11 +80,12 @@ class FanOut:
 
     def dispatched(self, store: Store) -> RunRecord:
         """Record that the wave is on its way: the last thing before it is."""
-        seen = self.seen.model_copy(update={"dispatched": True})
+        now = self.clock()
+        seen = departed(self.seen, now + self.pause_seconds)
         return runs.change_own(
             store,
             self.run,
-            lambda record: runs.used(record, self.clock() - self.began).model_copy(
+            lambda record: runs.used(record, now - self.began).model_copy(
                 update={"progress": seen, "dispatched": record.dispatched + 1}
             ),
         )
@@ -107,6 +118,8 @@ def reconcile(
     clock: Clock,
     redrives: int = 0,
     failure: FanfoldError | None = None,
+    served: Callable[[], bool] = lambda: False,
+    jitter: float = 1.0,
 ) -> Next:
     """Compare what the plan wants with what the ledger has, and say what to do about it.
 
@@ -115,6 +128,9 @@ def reconcile(
         redrives: how often the owner has been redriven; each one takes the run up again: a new
             epoch with one more wave.
         failure: the error of another step that this pass follows.
+        served: asked after a wave of which nothing was heard: whether workers are at messages of
+            the job's queue.
+        jitter: random, from 0 to 1: spreads pauses.
 
     Raises:
         Superseded: another owner has taken over.
@@ -124,7 +140,7 @@ def reconcile(
             ends here until it is taken up again.
     """
     began = clock()
-    run = _begin(store, run, redrives, failure, code_version)
+    run = _begin(store, run, redrives, failure, code_version, began)
     if run.state == "publishing":
         return Finish(run)
     if "map" not in run.plans:
@@ -134,20 +150,25 @@ def reconcile(
         if stage is None:
             return Finish(run)
         with Ledger.of_run(store, run, stage) as found:
-            ahead = _judge(store, job, run, found, began, clock)
+            ahead = _judge(store, job, run, found, began, clock, served, jitter)
             if isinstance(ahead, FanOut):
                 return ahead
             run = _close_stage(store, job, run, found, ahead.totals, draft, began, clock)
 
 
 def _begin(
-    store: Store, run: RunRecord, redrives: int, failure: FanfoldError | None, code_version: str
+    store: Store,
+    run: RunRecord,
+    redrives: int,
+    failure: FanfoldError | None,
+    code_version: str,
+    now: float,
 ) -> RunRecord:
     """Take the next wave for this owner; a redrive takes the run up again first."""
 
     def edit(found: RunRecord) -> RunRecord:
         if redrives > found.tenure.redrives:
-            tenure = Tenure(after=found.wave, waves=1, redrives=redrives)
+            tenure = Tenure(began=now, after=found.wave, waves=1, redrives=redrives)
             found = runs.taken_up(found, tenure, code_version)
         elif failure is not None:
             _check_failure(failure)
@@ -224,7 +245,14 @@ class Closed:
 
 
 def _judge(
-    store: Store, job: Job, run: RunRecord, found: Ledger, began: float, clock: Clock
+    store: Store,
+    job: Job,
+    run: RunRecord,
+    found: Ledger,
+    began: float,
+    clock: Clock,
+    served: Callable[[], bool],
+    jitter: float,
 ) -> FanOut | Closed:
     """Gather the facts of a stage, decide, and say what was seen."""
     stage, limits = found.stage, job.limits
@@ -237,23 +265,25 @@ def _judge(
     seen = advance(run.progress, stage, len(found.outcomes), failures.notes)
     plan = run.plans[stage]
     spent, each = _dollars(job, run, stage, totals)
-    decision = decide(
-        Facts(
-            stage=stage,
-            roots=plan.shards,
-            outcomes=found.outcomes,
-            failures=failures.by_shard,
-            tenure=run.tenure,
-            progress=seen,
-            limits=limits,
-            spent_dollars=spent,
-            shard_dollars=each,
-        )
+    facts = Facts(
+        stage=stage,
+        roots=plan.shards,
+        outcomes=found.outcomes,
+        failures=failures.by_shard,
+        tenure=run.tenure,
+        progress=seen,
+        limits=limits,
+        spent_dollars=spent,
+        shard_dollars=each,
+        now=began,
+        served=seen.stalled > 0 and served(),
     )
+    decision = decide(facts)
     if isinstance(decision, Complete):
         return Closed(totals)
     refs = tuple(_refs(store, plan, found, decision.shards))
-    return FanOut(run, stage, run.wave, refs, seen, began, clock)
+    pause = pause_before(facts, decision.shards, jitter)
+    return FanOut(run, stage, run.wave, refs, seen, began, clock, pause)
 
 
 def _refs(store: Store, plan: PlanRef, found: Ledger, shards: Sequence[str]) -> list[ShardRef]:

@@ -91,6 +91,7 @@ class Fakes:
             **({"shards": shards} if inline else {}),
             "results": {"bucket": self.bucket, "prefix": f"{root}/waves/{wave}/results"},
             "concurrency": 3000,
+            "lost_children": 2999,
             "child_timeout_seconds": 86400,
         }
 

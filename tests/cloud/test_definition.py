@@ -14,6 +14,7 @@ import pytest
 from coordinator import errors
 from coordinator.errors import AttemptFailed, FanfoldError, RetryableError, error_named
 from coordinator.rules.transport import COORDINATOR_SECONDS, GRACE_SECONDS
+from coordinator.state.runs import RUN_DAYS
 
 DEFINITION = Path(__file__).parents[2] / "coordinator" / "run.asl.json"
 TEXT = DEFINITION.read_text()
@@ -104,7 +105,7 @@ def test_every_function_is_retried_on_lambdas_transient_errors_and_has_a_timeout
 
 def test_the_two_fan_outs_send_the_same_message() -> None:
     one, other = SENDS.values()
-    assert one == {key: value for key, value in other.items() if key != "Catch"}
+    assert one == other
     assert ALL["FanOut"]["ItemSelector"] == ALL["FanOutInline"]["ItemSelector"]
 
 
@@ -174,11 +175,34 @@ def test_a_message_is_all_that_a_worker_is_told() -> None:
 
 
 def test_one_shard_that_fails_leaves_the_others_alone() -> None:
-    (catcher,) = SENDS["ShardInline"]["Catch"]
-    assert catcher["ErrorEquals"] == ["States.ALL"]
-    assert catcher["Next"] == "ShardFailed"
-    assert ALL["ShardFailed"]["End"] is True
-    assert "Catch" not in SENDS["Shard"]  # its child is an execution of its own
+    for fan_out, child in (("FanOut", "Shard"), ("FanOutInline", "ShardInline")):
+        inside = ALL[fan_out]["ItemProcessor"]["States"]
+        (catcher,) = inside[child]["Catch"]
+        assert catcher["ErrorEquals"] == ["States.TaskFailed"]  # all but a timeout
+        assert catcher["Next"] == "ShardFailed"
+        assert inside["ShardFailed"]["End"] is True
+
+
+def test_a_wave_whose_answers_do_not_come_is_given_up() -> None:
+    """A Map without a bound on its failures opens its next children when the first are lost."""
+    assert ALL["FanOut"]["ToleratedFailureCountPath"] == "$.lost_children"
+    assert not [name for name in ALL["FanOut"] if name.startswith("ToleratedFailurePercentage")]
+
+
+def test_a_pause_is_as_long_as_reconcile_says_and_then_the_wave_goes_out() -> None:
+    assert (ALL["Pause"]["Type"], ALL["Pause"]["SecondsPath"]) == ("Wait", "$.pause_seconds")
+    assert ALL["Pause"]["Next"] == "Paused"
+    choices = ALL["Paused"]["Choices"]
+    assert {each["Variable"] for each in choices} == {"$.after_pause"}
+    assert {each["StringEquals"]: each["Next"] for each in choices} == {
+        "map": "FanOut",
+        "inline": "FanOutInline",
+    }
+    assert "Default" not in ALL["Paused"]
+
+
+def test_an_execution_lasts_as_long_as_a_run_can_be_taken_up() -> None:
+    assert MACHINE["TimeoutSeconds"] == (RUN_DAYS - 1) * 86_400
 
 
 @pytest.mark.parametrize("name", ["FanOut", "FanOutInline"])
@@ -220,6 +244,7 @@ def test_what_starts_a_run_is_no_state_of_it() -> None:
             {
                 "map": "FanOut",
                 "inline": "FanOutInline",
+                "pause": "Pause",
                 "publish": "Publish",
                 "plan": "Plan",
                 "stop": "Done",
@@ -243,7 +268,7 @@ def test_where_an_answer_leads(state: str, ways: dict[str, str], otherwise: str 
             {"state_machine.$": "$$.StateMachine.Id", "run.$": "$.run"},
             "Planned",
         ),
-        ("Reconcile", {"state.$": "$"}, "Reconciled"),
+        ("Reconcile", {"state.$": "$", "queue": "${QueueUrl}"}, "Reconciled"),
         ("Publish", {"run.$": "$.run"}, "Done"),
     ],
 )
@@ -267,7 +292,6 @@ def test_nothing_a_worker_answers_reaches_the_state_data() -> None:
 
 def test_the_distributed_map_leaves_judgement_to_reconcile() -> None:
     fan_out = ALL["FanOut"]
-    assert fan_out["ToleratedFailurePercentage"] == 100
     assert fan_out["MaxConcurrencyPath"] == "$.concurrency"
     assert fan_out["ItemProcessor"]["ProcessorConfig"] == {
         "Mode": "DISTRIBUTED",

@@ -192,7 +192,8 @@ ROWS = {
         done, answer={"next": "inline", "stage": "reduce", "wave": 2}
     ),
     "reconcile/after-fan-out-error.json": Row(
-        dispatched, answer={"next": "inline", "stage": "map", "wave": 2}
+        dispatched,
+        answer={"next": "pause", "after_pause": "inline", "stage": "map", "wave": 2},
     ),
     "reconcile/after-publish-error.json": Row(complete, answer={"next": "publish"}),
     "reconcile/after-publish-not-proven.json": Row(
@@ -311,8 +312,8 @@ def test_the_state_in_a_sample_is_what_the_machine_has_there(name: str) -> None:
     """The fields that the definition reads, of the states that come before Reconcile."""
     state = sample(name)["state"]
     fan_out = {
-        "run", "next", "stage", "draft", "wave", "shards", "items", "results", "concurrency",
-        "child_timeout_seconds", "redrives",
+        "run", "next", "pause_seconds", "after_pause", "stage", "draft", "wave", "shards", "items",
+        "results", "concurrency", "lost_children", "child_timeout_seconds", "redrives",
     }  # fmt: skip
     planned, ahead = {"run", "next", "reason", "redrives"}, {"run", "next", "redrives"}
     shapes: list[set[str]] = [planned, fan_out, ahead, {"run"}]

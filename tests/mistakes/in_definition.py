@@ -73,7 +73,30 @@ def a_few_failures_end_the_map(states: State) -> None:
 
 
 def any_failure_ends_the_map(states: State) -> None:
-    del states["FanOut"]["ToleratedFailurePercentage"]
+    del states["FanOut"]["ToleratedFailureCountPath"]
+
+
+def lost_children_never_end_the_map(states: State) -> None:
+    del states["FanOut"]["ToleratedFailureCountPath"]
+    states["FanOut"]["ToleratedFailurePercentage"] = 100
+
+
+def a_child_that_timed_out_is_one_that_failed(states: State) -> None:
+    for name in ("FanOut", "FanOutInline"):
+        child(states, name)["Catch"][0]["ErrorEquals"] = ["States.ALL"]
+
+
+def a_pause_is_a_minute(states: State) -> None:
+    del states["Pause"]["SecondsPath"]
+    states["Pause"]["Seconds"] = 60
+
+
+def a_large_wave_goes_out_inline_after_a_pause(states: State) -> None:
+    states["Paused"]["Choices"][0]["Next"] = "FanOutInline"
+
+
+def reconcile_does_not_know_the_queue(states: State) -> None:
+    del states["Reconcile"]["Parameters"]["Payload"]["queue"]
 
 
 def the_map_has_no_label(states: State) -> None:
@@ -172,6 +195,11 @@ EDITS = (
     the_map_is_not_judged,
     a_few_failures_end_the_map,
     any_failure_ends_the_map,
+    lost_children_never_end_the_map,
+    a_child_that_timed_out_is_one_that_failed,
+    a_pause_is_a_minute,
+    a_large_wave_goes_out_inline_after_a_pause,
+    reconcile_does_not_know_the_queue,
     the_map_has_no_label,
     children_are_express,
     all_children_of_the_map_are_open_at_once,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ from coordinator.model import (
     shard_order,
 )
 from coordinator.rules.decide import (
+    SILENT_SECONDS,
     STALLED_WAVES,
     Complete,
     Decision,
@@ -40,7 +42,9 @@ from coordinator.rules.decide import (
     Failure,
     advance,
     decide,
+    departed,
     missing_leaves,
+    pause_before,
     unwanted,
 )
 from tests.support import examples
@@ -51,9 +55,13 @@ def outcome(children: int = 0, *, records: int = 10, quarantined: int = 0) -> En
 
 
 def failure(
-    wave: int, fate: Fate = Fate.RETRY, error: str = "AttemptFailed", reason: str = "It broke."
+    wave: int,
+    fate: Fate = Fate.RETRY,
+    error: str = "AttemptFailed",
+    reason: str = "It broke.",
+    at: float = 0.0,
 ) -> Failure:
-    return Failure(wave=wave, fate=fate, error=error, reason=reason)
+    return Failure(wave=wave, fate=fate, error=error, reason=reason, at=at)
 
 
 def facts(
@@ -262,6 +270,18 @@ def test_what_comes_next(given: Facts, decision: Decision) -> None:
             id="waves that change nothing",
         ),
         pytest.param(
+            facts(progress=LastPass(stalled=STALLED_WAVES), served=True),
+            RunStalled,
+            f"{STALLED_WAVES} waves",
+            id="waves that change nothing, though workers are at other messages",
+        ),
+        pytest.param(
+            facts(progress=LastPass(stalled=1, since=1000.0), now=1000.0 + SILENT_SECONDS),
+            RunStalled,
+            "1 wave of stage map ended without .* in 90 minutes",
+            id="one that nothing is heard of for hours",
+        ),
+        pytest.param(
             facts(limits=Limits(budget_dollars=1.0), spent_dollars=0.95, shard_dollars=0.1),
             BudgetExceeded,
             r"0\.9500 of 1\.0000 dollars are spent",
@@ -314,6 +334,97 @@ def test_doing_what_is_missing_completes_the_stage_in_order(
     decision = decide(facts(roots, entries))
     assert isinstance(decision, Complete)
     assert list(decision.entries) == sorted(entries, key=shard_order)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param(LastPass(stalled=1, since=1000.1), id="not for long enough"),
+        pytest.param(LastPass(stalled=STALLED_WAVES - 1, since=2000.0), id="a few, quickly"),
+        pytest.param(LastPass(stalled=0), id="something was heard"),
+        pytest.param(LastPass(stalled=1, since=1e9), id="a clock that went back"),
+    ],
+)
+def test_silence_is_judged_by_its_length(given: LastPass) -> None:
+    decision = decide(facts(progress=given, now=1000.0 + SILENT_SECONDS))
+
+    assert decision == Dispatch(("0", "1", "2"))
+
+
+def test_a_silent_wave_may_wait_behind_those_of_other_runs() -> None:
+    silent = LastPass(stalled=STALLED_WAVES - 1)
+
+    assert isinstance(decide(facts(progress=silent, now=1e9, served=True)), Dispatch)
+
+
+def test_silence_begins_with_the_first_wave_of_which_nothing_is_heard() -> None:
+    first = departed(advance(LastPass(), "map", 0, 0), 1000.0)
+    assert (first.dispatched, first.sent, first.since) == (True, 1000.0, 1000.0)
+
+    second = departed(advance(first, "map", 0, 0), 2000.0)
+    assert (second.sent, second.since) == (2000.0, 1000.0)
+
+    heard = departed(advance(second, "map", 1, 0), 3000.0)
+    assert (heard.sent, heard.since) == (3000.0, 3000.0)
+
+
+# ------------------------------------------------------------------------------------------------
+# Pauses
+# ------------------------------------------------------------------------------------------------
+
+NOW = 10_000.0
+
+
+@pytest.mark.parametrize(
+    ("given", "shards", "pause"),
+    [
+        pytest.param(facts(), "0 1 2", 0, id="the first wave"),
+        pytest.param(facts(failures={"1": [failure(1, at=NOW)]}), "1", 60, id="one failed once"),
+        pytest.param(
+            facts(failures={"1": [failure(1, at=NOW)]}), "0 1 2", 60, id="all wait for it"
+        ),
+        pytest.param(facts(failures={"1": [failure(1, at=NOW)]}), "0 2", 0, id="without it"),
+        pytest.param(
+            facts(outcomes={"1": outcome(children=2)}, failures={"1": [failure(1, at=NOW)]}),
+            "1.0 1.1",
+            0,
+            id="the children of one that failed before it was split",
+        ),
+        pytest.param(
+            facts(failures={"0": [failure(1, at=NOW)], "1": [failure(1), failure(2, at=NOW)]}),
+            "0 1",
+            240,
+            id="as long as the one that failed most",
+        ),
+        pytest.param(
+            facts(failures={"1": [failure(2, at=NOW), failure(1, at=0.0)]}),
+            "1",
+            240,
+            id="notes in any order: the latest counts",
+        ),
+        pytest.param(
+            facts(failures={"1": [failure(1, at=NOW - 45.0)]}), "1", 15, id="it failed a while ago"
+        ),
+        pytest.param(facts(failures={"1": [failure(1, at=0.0)]}), "1", 0, id="long ago"),
+        pytest.param(
+            facts(failures={"1": [failure(2, at=NOW)]}, tenure=Tenure(after=2, waves=1)),
+            "1",
+            0,
+            id="taken up since",
+        ),
+        pytest.param(
+            facts(progress=LastPass(stalled=1, sent=NOW - 20.0)), "0", 40, id="a silent wave"
+        ),
+        pytest.param(
+            facts(progress=LastPass(stalled=3, sent=NOW)), "0", 900, id="several that were silent"
+        ),
+        pytest.param(
+            facts(progress=LastPass(stalled=2, sent=NOW - 3600.0)), "0", 0, id="it took its time"
+        ),
+    ],
+)
+def test_how_long_a_wave_waits(given: Facts, shards: str, pause: int) -> None:
+    assert pause_before(replace(given, now=NOW), shards.split(), 1.0) == pause
 
 
 def test_waves_that_change_nothing_are_counted_and_any_change_begins_anew() -> None:

@@ -13,9 +13,11 @@ from coordinator.rules.pacing import (
     BACKOFF_MOST_SECONDS,
     FEWEST_CHILDREN,
     MOST_CHILDREN,
+    PAUSE_MOST_SECONDS,
     Pace,
     backoff_seconds,
     is_skewed,
+    pause_seconds,
     pieces,
 )
 from tests.support import examples
@@ -211,3 +213,54 @@ def test_the_time_is_counted_from_when_the_guard_was_made() -> None:
     function = Function(100.0, now=7.0)
 
     assert [function.tripped_at(at - BEGAN) for at in (86.999, 87.0)] == [False, True]
+
+
+# ------------------------------------------------------------------------------------------------
+# Pauses between waves
+# ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("waves", "passed", "jitter", "seconds"),
+    [
+        pytest.param(0, 0.0, 1.0, 0, id="nothing has failed"),
+        pytest.param(1, 0.0, 1.0, 60, id="a minute after the first"),
+        pytest.param(1, 0.0, 0.0, 30, id="half of it at least"),
+        pytest.param(2, 0.0, 1.0, 240, id="four after the second"),
+        pytest.param(3, 0.0, 1.0, 900, id="then a quarter of an hour"),
+        pytest.param(10, 0.0, 1.0, 900, id="and no more"),
+        pytest.param(10, 0.0, 0.0, 450, id="half of that at least"),
+        pytest.param(1, 59.5, 1.0, 1, id="less what has passed, in whole seconds"),
+        pytest.param(1, 60.0, 1.0, 0, id="enough has passed"),
+        pytest.param(1, 31.0, 0.0, 0, id="more than enough"),
+        pytest.param(2, -600.0, 1.0, 240, id="a clock that is ahead adds nothing"),
+    ],
+)
+def test_a_wave_after_failures_waits(
+    waves: int, passed: float, jitter: float, seconds: int
+) -> None:
+    assert pause_seconds(waves, passed, jitter) == seconds
+
+
+JITTERS = st.floats(0, 1)
+PASSED = st.floats(-1e9, 1e9)
+
+
+@given(st.integers(0, 10**6), PASSED, JITTERS)
+@examples(200)
+def test_a_pause_has_bounds_and_never_shrinks_from_wave_to_wave(
+    waves: int, passed: float, jitter: float
+) -> None:
+    pause = pause_seconds(waves, passed, jitter)
+
+    assert 0 <= pause <= PAUSE_MOST_SECONDS
+    assert pause <= pause_seconds(waves + 1, passed, jitter)
+    assert pause_seconds(waves + 1, 0.0, jitter) >= 30
+
+
+@given(st.integers(1, 2), JITTERS, JITTERS)
+@examples(50)
+def test_whatever_the_jitter_the_second_pause_is_longer_than_the_first(
+    waves: int, one: float, other: float
+) -> None:
+    assert pause_seconds(waves, 0.0, one) < pause_seconds(waves + 1, 0.0, other)

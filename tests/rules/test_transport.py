@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
+from random import Random
+
 import pytest
 from hypothesis import example, given, strategies as st
 
@@ -12,6 +15,7 @@ from coordinator.rules.transport import (
     MAP_ITEMS,
     QUEUE_DAYS,
     child_timeout_seconds,
+    lost_children,
     open_children,
     receives,
     visibility_seconds,
@@ -66,36 +70,65 @@ def test_three_children_are_open_for_each_worker_and_no_more_than_there_are(
 
 
 @pytest.mark.parametrize(
-    ("attempts", "timeout_seconds", "seconds"),
+    ("limits", "items", "seconds"),
     [
-        pytest.param(5, 300, 21_600, id="six hours at least"),
-        pytest.param(5, 360, 21_600, id="just as long"),
-        pytest.param(5, 361, 21_630, id="then thirty times the longest try and its wait"),
-        pytest.param(1, 900, 37_800, id="five receives at least"),
-        pytest.param(10, 900, 75_600, id="ten of a quarter of an hour"),
-        pytest.param(100, 900, 345_600, id="the longest of all"),
+        pytest.param(Limits(), 1, 3600, id="an hour at least"),
+        pytest.param(Limits(), 100, 3600, id="just as long, as many shards as workers"),
+        pytest.param(Limits(), 300, 4500 + 1950, id="three for each worker"),
+        pytest.param(Limits(), 10_000, 4500 + 1950, id="no more are open"),
+        pytest.param(Limits(concurrency=2), 40, 4500 + 1950, id="however few the workers"),
+        pytest.param(Limits(attempts=1), 300, 4500 + 1950, id="five receives at least"),
+        pytest.param(Limits(timeout_seconds=1), 300, 3600, id="short tries"),
+        pytest.param(Limits(timeout_seconds=900), 1, 45 + 4950, id="long tries"),
+        pytest.param(Limits(timeout_seconds=900), 10_000, 13_500 + 4950, id="and many of them"),
+        pytest.param(
+            Limits(timeout_seconds=900, attempts=100), 10_000, 345_600, id="the longest of all"
+        ),
     ],
 )
-def test_a_child_waits_for_a_lost_answer_for_hours(
-    attempts: int, timeout_seconds: int, seconds: int
+def test_a_child_waits_for_its_answer_for_hours_and_no_more_than_it_may_take(
+    limits: Limits, items: int, seconds: int
 ) -> None:
-    limits = Limits(attempts=attempts, timeout_seconds=timeout_seconds)
-
-    assert child_timeout_seconds(limits) == seconds
+    assert child_timeout_seconds(limits, items) == seconds
 
 
-@given(some_limits)
-@example(Limits(attempts=100, timeout_seconds=900, concurrency=2))
-@examples(200)
-def test_a_child_outlasts_every_try_of_its_message_and_of_those_before_it(limits: Limits) -> None:
-    """At the worst a worker's every open child takes all its tries, each to the last second. Only
-    the queue may forget a message sooner."""
-    a_try = visibility_seconds(limits.timeout_seconds) + BACKOFF_MOST_SECONDS
-    all_tries = receives(limits) * a_try
-    queued = -(-open_children(limits, MAP_ITEMS) // limits.concurrency)
+@given(some_limits, st.integers(1, MAP_ITEMS), st.randoms(use_true_random=False))
+@example(Limits(attempts=100, timeout_seconds=900, concurrency=2), MAP_ITEMS, Random(0))
+@examples(100)
+def test_no_child_gives_up_while_its_shard_has_its_workers_and_its_tries(
+    limits: Limits, items: int, draw: Random
+) -> None:
+    """Every open child takes all its tries, each to the last second or to its death; whoever is
+    visible first is received first. Only the queue may forget a message sooner."""
+    workers, tries = limits.concurrency, receives(limits)
+    free = [0.0] * workers
+    open_at_once = min(open_children(limits, items), 60)  # of fewer workers, alike
+    if open_at_once < open_children(limits, items):
+        workers = max(1, workers * open_at_once // open_children(limits, items))
+        free = [0.0] * workers
+    waiting = [(0.0, number, 1) for number in range(open_at_once)]
+    last = 0.0
+    while waiting:
+        visible, number, receive = heapq.heappop(waiting)
+        begins = max(visible, heapq.heappop(free))
+        heapq.heappush(free, begins + limits.timeout_seconds)
+        dies = draw.random() < 0.5
+        back = limits.timeout_seconds + backoff_seconds(receive, 1.0)
+        back = visibility_seconds(limits.timeout_seconds) if dies else back
+        if receive < tries:
+            heapq.heappush(waiting, (begins + back, number, receive + 1))
+        last = max(last, begins + back)
 
-    waits = child_timeout_seconds(limits)
-    assert queued * all_tries < waits or waits == QUEUE_DAYS * 86_400
+    waits = child_timeout_seconds(limits, items)
+    assert last < waits or waits == QUEUE_DAYS * 86_400
+
+
+@given(some_limits, st.integers(1, MAP_ITEMS))
+@examples(100)
+def test_a_wave_of_which_nothing_is_heard_ends_with_its_first_children(
+    limits: Limits, items: int
+) -> None:
+    assert lost_children(limits, items) + 1 == open_children(limits, items)
 
 
 @given(some_limits)
@@ -110,7 +143,7 @@ def test_a_message_is_hidden_for_longer_than_it_is_worked_on(limits: Limits) -> 
 @examples(100)
 def test_the_numbers_are_within_what_aws_allows(limits: Limits) -> None:
     assert receives(limits) <= RECEIVE_COUNT_MOST
-    assert child_timeout_seconds(limits) < RETENTION_MOST_SECONDS
+    assert child_timeout_seconds(limits, MAP_ITEMS) < RETENTION_MOST_SECONDS
     assert 1 <= open_children(limits, 1) <= open_children(limits, MAP_ITEMS) <= MAP_CHILDREN_MOST
 
 

@@ -46,8 +46,8 @@ def test_the_failures_of_a_shard_are_told_as_long_as_it_is_not_done() -> None:
 
     assert told.by_shard == {
         "0": [
-            Failure(1, Fate.RETRY, "E", "R.", "in/a"),
-            Failure(2, Fate.SHARD, "E", "Other."),
+            Failure(1, Fate.RETRY, "E", "R.", "in/a", at=1.0),
+            Failure(2, Fate.SHARD, "E", "Other.", at=1.0),
         ]
     }
     assert (told.notes, told.attempts, told.seconds) == (3, 6, 6.0)

@@ -25,7 +25,7 @@ def test_a_new_run_holds_all_that_it_was_asked_for_with() -> None:
 
     assert (run.code_version, run.source_key, run.limits) == ("one", "s3://in/a", {"attempts": 7})
     assert run.hints == Hints(lanes=2)
-    assert run.tenure == Tenure(after=0, waves=2, redrives=3)
+    assert run.tenure == Tenure(began=100.0, after=0, waves=2, redrives=3)
 
 
 def test_a_redrive_is_a_new_tenure_of_the_same_owner_once() -> None:
@@ -35,7 +35,10 @@ def test_a_redrive_is_a_new_tenure_of_the_same_owner_once() -> None:
 
     redriven = claim(store, again, live=True)
 
-    assert (redriven.epoch, redriven.tenure) == (2, Tenure(after=4, waves=1, redrives=1))
+    assert (redriven.epoch, redriven.tenure) == (
+        2,
+        Tenure(began=100.0, after=4, waves=1, redrives=1),
+    )
     assert (redriven.limits, redriven.code_version) == ({"attempts": 9}, "two")
     assert claim(store, again, live=True) == redriven
 

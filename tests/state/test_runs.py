@@ -55,7 +55,7 @@ def test_a_new_run_is_pinned_to_what_it_was_begun_with() -> None:
     assert run == runs.read(store, KEYS)
     assert (run.owner, run.epoch, run.state) == ("first", 1, "planning")
     assert (run.created, run.logical_time) == (100.0, 5.0)
-    assert run.tenure == Tenure(after=0, waves=2)
+    assert run.tenure == Tenure(began=100.0, after=0, waves=2)
 
 
 def test_the_owner_that_meets_itself_goes_on() -> None:
@@ -81,11 +81,12 @@ def test_where_the_owner_has_ended_a_new_one_takes_over_with_one_more_wave() -> 
         store, run, update(wave=7, progress=LastPass(stage="map", entries=3, stalled=2))
     )
 
-    taken = claim(store, replace(WANTED, owner="second", logical_time=99.0, code_version="two"))
+    second = replace(WANTED, owner="second", logical_time=99.0, code_version="two")
+    taken = claim(store, second, now=250.0)
 
     assert (taken.owner, taken.epoch, taken.wave) == ("second", 2, 7)
     assert taken.code_version == "two"
-    assert taken.tenure == Tenure(after=7, waves=1)
+    assert taken.tenure == Tenure(began=250.0, after=7, waves=1)
     assert taken.progress == LastPass()
     assert taken.logical_time == 5.0
 

@@ -183,7 +183,7 @@ def test_a_wave_that_is_on_its_way_is_counted_with_the_seconds_of_its_pass() -> 
     assert run == going.run
     assert (run.dispatched, run.passes) == (before.dispatched + 1, before.passes + 1)
     assert run.coordinator_seconds == before.coordinator_seconds + 1.0
-    assert run.progress == LastPass(stage="map", dispatched=True)
+    assert run.progress == LastPass(stage="map", dispatched=True, sent=101.0, since=101.0)
 
 
 def test_a_child_is_found_in_the_entry_that_cut_it_off() -> None:
@@ -320,7 +320,7 @@ def test_a_redrive_takes_the_run_up_again_with_one_more_wave_once(state: str) ->
 
     assert isinstance(ahead, FanOut)
     assert (ahead.wave, ahead.run.epoch, ahead.run.state) == (7, 2, "running")
-    assert ahead.run.tenure == Tenure(after=6, waves=1, redrives=1)
+    assert ahead.run.tenure == Tenure(began=100.0, after=6, waves=1, redrives=1)
     assert ahead.run.code_version == "new"
 
     again = going.pass_(redrives=1, code="new")

@@ -13,6 +13,7 @@ from coordinator.errors import (
     BudgetExceeded,
     CodeChanged,
     FanfoldError,
+    Fate,
     InputChanged,
     MapFailed,
     NotProven,
@@ -23,15 +24,16 @@ from coordinator.formats.lines import Lines
 from coordinator.job import Job
 from coordinator.limits import Limits
 from coordinator.loading.program import Program
-from coordinator.model import Hints, LastPass, Listing, Message, RunRecord
+from coordinator.model import Hints, LastPass, Listing, Message, Note, RunRecord
 from coordinator.rules.costs import (
     OVERHEAD_A_PASS,
     OVERHEAD_A_SHARD,
     lambda_dollars,
 )
-from coordinator.rules.decide import STALLED_WAVES
+from coordinator.rules.decide import SILENT_SECONDS, STALLED_WAVES
 from coordinator.rules.transport import COORDINATOR_MEMORY_MB
 from coordinator.state import runs
+from coordinator.state.notes import write_note
 from coordinator.steps.attempts import attend
 from coordinator.steps.plan import plan as plan_map
 from coordinator.steps.reconcile import FanOut, Finish, Next, Unplanned, reconcile
@@ -88,6 +90,7 @@ class Coordinated:
         *,
         redrives: int = 0,
         code_version: str = "test",
+        **given: Any,
     ) -> Next:
         ahead = reconcile(
             self.world.store,
@@ -98,6 +101,7 @@ class Coordinated:
             clock=self.clock,
             redrives=redrives,
             failure=failure,
+            **given,
         )
         self.run = ahead.run
         return ahead
@@ -251,6 +255,80 @@ def test_a_stalled_run_with_a_new_owner_has_its_waves_anew() -> None:
     run.run = runs.claim(store, claim, now=run.now, is_live=lambda owner: False)
 
     assert send_until_stalled(run) == STALLED_WAVES
+
+
+def test_a_silent_wave_is_the_last_when_it_took_hours_and_no_worker_is_at_any_message() -> None:
+    run, asked = planned(), []
+
+    def served() -> bool:
+        asked.append(run.now)
+        return len(asked) == 1
+
+    run.reconcile(served=served)
+    run.send()
+    assert asked == []  # something was heard, or nothing was sent
+
+    run.now += SILENT_SECONDS - 1
+    run.send()
+    run.now += 1
+    assert isinstance(run.reconcile(served=served), FanOut)
+    with pytest.raises(RunStalled, match="in 90 minutes"):
+        run.reconcile(served=served)
+
+
+def down(run: Coordinated, wave: int, shard: str = "1") -> None:
+    """A shard has failed in a wave, just now, of something that may pass."""
+    note = Note(
+        shard=shard,
+        stage="map",
+        wave=wave,
+        attempt="a",
+        receives=5,
+        error="StoreUnavailable",
+        reason="It is down.",
+        fate=Fate.RETRY,
+        at=run.now,
+    )
+    write_note(run.world.store, runs.keys_of(run.run), note)
+
+
+def pauses(run: Coordinated, **given: Any) -> int:
+    """How long the next wave waits, which is sent out."""
+    ahead = run.reconcile(**given)
+    assert isinstance(ahead, FanOut)
+    run.run = ahead.dispatched(run.world.store)
+    return ahead.pause_seconds
+
+
+def test_a_wave_after_failures_waits_and_the_next_one_longer() -> None:
+    run = planned(waves=3)
+    assert pauses(run) == 0
+    down(run, run.run.wave)
+    assert pauses(run) == 60
+    assert run.record().progress.sent == run.now + 60
+    run.now += 60
+    down(run, run.run.wave)
+    assert pauses(run, jitter=0.0) == 120
+    run.now += 120
+    assert pauses(run) == 120  # nothing was heard of it; since the failure two minutes have passed
+
+
+def test_a_redrive_goes_on_without_a_pause() -> None:
+    run = planned(waves=3)
+    pauses(run)
+    down(run, run.run.wave)
+
+    assert pauses(run, redrives=1) == 0
+
+
+def test_a_stage_after_failures_begins_without_a_pause() -> None:
+    run = planned()
+    messages = run.send()
+    down(run, run.run.wave)
+    run.work(messages)
+
+    assert pauses(run) == 0
+    assert run.run.plans.keys() == {"map", "merge"}
 
 
 @pytest.mark.parametrize("state", ["running", "publishing"])

@@ -329,6 +329,17 @@ class Cloud:
 
         self.world.effect("change visibility", ReceiptHandle, action, _AWS)
 
+    def get_queue_attributes(
+        self,
+        *,
+        QueueUrl: str,  # noqa: N803
+        AttributeNames: list[str],  # noqa: N803
+    ) -> dict[str, Any]:
+        def action() -> dict[str, Any]:
+            return {"Attributes": {name: str(self.queue.hidden()) for name in AttributeNames}}
+
+        return self.world.effect("look at queue", QueueUrl, action, _AWS)
+
     # -- installation ----------------------------------------------------------------------------
 
     def __enter__(self) -> Cloud:

@@ -59,6 +59,7 @@ def installed(
         (telemetry, "count_by_reason", _SILENT),
         (plan, "new_draft", cloud.new_id),
         (reconcile, "new_draft", cloud.new_id),
+        (reconcile, "SystemRandom", lambda: random.Random(7)),
         (work, "new_attempt", cloud.new_id),
         (work, "Pace", guard),
         (work, "random", draw),

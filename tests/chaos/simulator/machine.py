@@ -11,13 +11,14 @@ import coordinator
 from tests.chaos.simulator.effects import Kind
 from tests.chaos.simulator.paths import matches, moment, render, resolve
 from tests.chaos.simulator.tokens import Done, Failed, Token
-from tests.chaos.simulator.world import World
+from tests.chaos.simulator.world import Event, World
 
 Data = Any
 DEFINITION = Path(coordinator.__file__).parent / "run.asl.json"
 SEND_ERROR = "SQS.SdkClientException"
 LAMBDA_ERROR = "Lambda.SdkClientException"
 LAMBDA_THROTTLED = "Lambda.TooManyRequestsException"
+TOO_MANY_FAILED = "States.ExceedToleratedFailureThreshold"
 
 # Events in the history of an execution. Source: "HistoryEvent", Step Functions API reference.
 ENTERED_AND_EXITED = STARTED_AND_ENDED = 2
@@ -63,6 +64,7 @@ class Execution:
         self.output: Data = None
         self.tokens: list[Token] = []
         self._walk: Walk | None = None
+        self._timer: Event | None = None
 
     @property
     def began(self) -> bool:
@@ -82,8 +84,7 @@ class Execution:
         """Enter the first state."""
         if self.status != "RUNNING":
             return
-        self._walk = Walk(self, definition(), None, self._succeeded, self._failed)
-        self._walk.enter(definition()["StartAt"], self.input)
+        self._walk_from(definition()["StartAt"], self.input)
 
     def stop(self) -> None:
         """As StopExecution does: what its states wait for is no longer waited for."""
@@ -92,13 +93,18 @@ class Execution:
 
     def redrive(self) -> None:
         """As RedriveExecution does: enter the state in which it ended once more."""
-        assert self.status in {"FAILED", "ABORTED"}
+        assert self.status in {"FAILED", "ABORTED", "TIMED_OUT"}
         before = self._walk
         assert before is not None
         self.status, self.error = "RUNNING", None
         self.redrives += 1
+        self._walk_from(before.state, before.data)
+
+    def _walk_from(self, state: str, data: Data) -> None:
+        limit = definition()["TimeoutSeconds"]  # counted anew after a redrive
+        self._timer = self.services.world.after(limit, lambda: self._end("TIMED_OUT"))
         self._walk = Walk(self, definition(), None, self._succeeded, self._failed)
-        self._walk.enter(before.state, before.data)
+        self._walk.enter(state, data)
 
     def _succeeded(self, output: Data) -> None:
         self.output = output
@@ -110,6 +116,8 @@ class Execution:
 
     def _end(self, status: str) -> None:
         self.status = status
+        if self._timer is not None:
+            self._timer.off = True
         self.ended = self.services.world.now
         if self._walk is not None:
             self._walk.leave()
@@ -140,11 +148,14 @@ class Walk:
         self._done = done
         self._failed = failed
         self._children: list[Walk] = []
+        self._token: Token | None = None
         self._tries: dict[int, int] = {}
 
     def leave(self) -> None:
         """Whatever was waited for is of no interest any more."""
         self.left = True
+        if self._token is not None and self._token.open:
+            self._token.abandon()
         for child in self._children:
             child.leave()
 
@@ -170,6 +181,10 @@ class Walk:
                 self._leave_state(state.get("Result", self.data))
             case "Choice":
                 self.enter(self._choose(state), self.data)
+            case "Wait":
+                seconds = resolve(state["SecondsPath"], self.data, {})
+                assert isinstance(seconds, int)
+                self.world.after(seconds, self._waited)
             case "Succeed":
                 self._done(self.data)
             case "Task" if state["Resource"].endswith("waitForTaskToken"):
@@ -178,6 +193,10 @@ class Walk:
                 self._invoke(state)
             case "Map":
                 self._map(state)
+
+    def _waited(self) -> None:
+        if not self.left:
+            self._leave_state(self.data)
 
     def _leave_state(self, output: Data) -> None:
         state = self.states[self.state]
@@ -288,6 +307,7 @@ class Walk:
         execution = self.execution
         token = Token(execution, len(execution.tokens) + 1, done, self._fail)
         execution.tokens.append(token)
+        self._token = token
         context = self._context(Task={"Token": token.name})
         token.message = render(state["Parameters"]["MessageBody"], self.data, context)
         body = json.dumps(token.message)
@@ -339,12 +359,13 @@ class Walk:
             items = resolve(state["ItemsPath"], self.data, {})
         self.count(STARTED_AND_ENDED)
         waiting = list(enumerate(items))
-        running = [0]
+        running, lost = [0], [0]
+        tolerated = resolve(state["ToleratedFailureCountPath"], self.data, {}) if distributed else 0
         concurrency = resolve(state["MaxConcurrencyPath"], self.data, {})
         self._children = []
 
         def more() -> None:
-            while waiting and running[0] < concurrency and not self.left:
+            while waiting and running[0] < concurrency and not self.left and lost[0] <= tolerated:
                 _, item = waiting.pop(0)
                 running[0] += 1
                 self.count(0 if distributed else STARTED_AND_ENDED)
@@ -353,13 +374,22 @@ class Walk:
                     state["ItemProcessor"],
                     item,
                     lambda output: one_ended(),
-                    lambda error, cause: one_ended() if distributed else self._fail(error, cause),
+                    one_failed,
                     counted=not distributed,
                 )
                 self._children.append(child)
                 context = {**self._context(), "Map": {"Item": {"Value": item}}}
                 data = render(state["ItemSelector"], self.data, context)
                 child.enter(state["ItemProcessor"]["StartAt"], data)
+
+        def one_failed(error: str, cause: str) -> None:
+            lost[0] += 1
+            if lost[0] <= tolerated:
+                one_ended()
+                return
+            for child in self._children:
+                child.leave()
+            self._fail(TOO_MANY_FAILED if distributed else error, cause)
 
         def one_ended() -> None:
             running[0] -= 1

@@ -7,7 +7,9 @@ from typing import Any
 
 
 def matches(rule: Any, error: str) -> bool:
-    return error in rule["ErrorEquals"] or "States.ALL" in rule["ErrorEquals"]
+    names = rule["ErrorEquals"]
+    failed = "States.TaskFailed" in names and error != "States.Timeout"
+    return error in names or failed or "States.ALL" in names
 
 
 def resolve(path: str, data: Any, context: Any) -> Any:

@@ -76,6 +76,10 @@ class Queue:
                 letter.visible_at = self.world.now + seconds
                 self.world.at(letter.visible_at, self.poll)
 
+    def hidden(self) -> int:
+        """How many messages have been received and are not yet back or deleted."""
+        return sum(it.receives > 0 and it.visible_at > self.world.now for it in self.letters)
+
     def duplicate(self, letter: Letter, over: Callable[[], object] = lambda: None) -> None:
         """Deliver a message once more, at once, beside the first time; `over` is told of its end."""
         letter.receives += 1

@@ -22,6 +22,7 @@ class Token:
         self.execution = execution
         self.name = f"{execution.name}-{number}"
         self.message: Any = None
+        self.sent_at = execution.services.world.now
         self.outcome: str | None = None
         self.timer: Event | None = None
         self._done = done

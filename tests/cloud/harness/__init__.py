@@ -33,6 +33,8 @@ be changed for moto. What moto lacks or does otherwise is adapted, and only wher
     Parameters of             see the Map's results: a path    see the state's input; the manifest
     ResultWriter              into the input fails             is still moto's and lists no result
                                                                files
+    ToleratedFailureCount     no bound                         as in moto: the simulator of
+                                                               tests/chaos has the bound
     concurrency of a Map      a thread each, also for items    at most concurrency_limit; what was
                               that don't exist                 asked is in
                                                                records.requested_concurrency
@@ -41,6 +43,8 @@ be changed for moto. What moto lacks or does otherwise is adapted, and only wher
                                                                nobody answered
     waits of Retry and SDKs   sleep                            noted in records.retry_waits, not
                                                                slept
+    Wait                      waits                            noted in records.pauses, not waited;
+                                                               Cloud.on_pause happens meanwhile
     visibility timeout        real time                        passes at once when no other message
                                                                is visible; never while the message
                                                                is being handled

@@ -33,6 +33,9 @@ from moto.stepfunctions.parser.asl.component.state.exec.state_map.result_writer.
     ResultWriter,
 )
 from moto.stepfunctions.parser.asl.component.state.state import CommonStateField
+from moto.stepfunctions.parser.asl.component.state.wait.wait_function.wait_function import (
+    WaitFunction,
+)
 from moto.stepfunctions.parser.asl.eval.callback.callback import CallbackPoolManager
 from moto.stepfunctions.parser.asl.eval.environment import Environment
 from moto.stepfunctions.parser.asl.eval.program_state import ProgramStopped
@@ -81,6 +84,7 @@ class Host(CallHost, Protocol):
 
     def invoke(self, function: str, event_json: str) -> Invocation: ...
     def ended(self, execution: Execution) -> None: ...
+    def paused(self) -> None: ...
     def redrive_of(self, execution_arn: str) -> Redrive | None: ...
 
 
@@ -120,6 +124,7 @@ def _replacements(host: Host) -> list[tuple[Any, str, Any]]:
         (StepFunctionResponse, "stop_execution", _stop_with_cause()),
         (StepFunctionResponse, "send_task_failure", _failure_with_cause()),
         (retrier_decl, "time", SimpleNamespace(sleep=_recorded_wait(host))),
+        (WaitFunction, "_wait_interval", _recorded_pause(host)),
         (botocore.endpoint, "time", SimpleNamespace(sleep=_recorded_wait(host))),
         (ResultWriter, "_eval_body", _result_writer_with_state_input()),
         (BaseBackend, "urls", property(calls.urls_of)),
@@ -133,6 +138,15 @@ def _recorded_wait(host: Host) -> Callable[[float], None]:
     def wait(seconds: float) -> None:
         with host.records.writing():
             host.records.retry_waits.append(seconds)
+
+    return wait
+
+
+def _recorded_pause(host: Host) -> Callable[..., None]:
+    def wait(self: Any, env: Any, wait_seconds: int) -> None:
+        with host.records.writing():
+            host.records.pauses.append(wait_seconds)
+        host.paused()
 
     return wait
 

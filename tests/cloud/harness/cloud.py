@@ -84,6 +84,7 @@ class Cloud:
         definition: Path = DEFINITION,
     ) -> None:
         self.records = Records()
+        self.on_pause: Callable[[], object] = lambda: None  # what happens while a run pauses
         self.faults = Faults()
         self.functions = Functions(
             handlers, records=self.records, faults=self.faults, timeout_seconds=timeout_seconds
@@ -324,6 +325,9 @@ class Cloud:
         if call.service == "sqs":
             with self._queues_changed:
                 self._queues_changed.notify_all()
+
+    def paused(self) -> None:
+        self.on_pause()
 
     def ended(self, execution: Execution) -> None:
         with self._execution_ended:

@@ -100,6 +100,7 @@ class Records:
         self.transitions: list[Transition] = []
         self.deliveries: list[Delivery] = []
         self.retry_waits: list[float] = []
+        self.pauses: list[int] = []
         self.expired_tokens: list[str] = []
         self.requested_concurrency: list[int] = []
         self._numbers: Counter[str] = Counter()
