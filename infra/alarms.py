@@ -19,6 +19,7 @@ from aws_cdk import (
 from constructs import Construct
 
 from coordinator.job import Job
+from coordinator.rules.transport import tries_seconds
 from infra.checks import schedules
 from infra.cron import parse_cron
 from infra.names import Names
@@ -78,6 +79,14 @@ class Alarms(Construct):
                 threshold=budget,
                 comparison=cw.ComparisonOperator.GREATER_THAN_THRESHOLD,
             )
+        long = self._options.long_run_hours
+        self._alarm(
+            "long-run",
+            f"a run has been going on for more than {long} hours",
+            self._metrics.own("RunSeconds", "Maximum"),
+            threshold=long * 3600,
+            comparison=cw.ComparisonOperator.GREATER_THAN_THRESHOLD,
+        )
         hours = longest_silence_hours(self._job)
         if hours is not None:
             self._alarm(
@@ -97,6 +106,15 @@ class Alarms(Construct):
             threshold=FAILING_PERCENT,
             comparison=cw.ComparisonOperator.GREATER_THAN_THRESHOLD,
             periods=3,
+        )
+        waited = tries_seconds(self._job.limits)
+        self._alarm(
+            "shards-waiting",
+            f"a shard has waited for more than {math.ceil(waited / 60)} minutes, longer than all its "
+            "tries may take: workers do not start, or are too few",
+            self._metrics.age(queues.work, "queue"),
+            threshold=waited,
+            comparison=cw.ComparisonOperator.GREATER_THAN_THRESHOLD,
         )
         self._alarm(
             "dead-letters",

@@ -90,6 +90,7 @@ class Options(BaseModel):
     alarm_email: str | None = Field(default=None, pattern=r"^[^@\s]+@[^@\s]+$")
     runbooks: str = "docs/runbooks"
     log_days: int = 30
+    long_run_hours: int = Field(default=24, ge=1, le=29 * 24)
 
     def input_locations(self) -> tuple[Location, ...]:
         """Where the inputs given by option lie; a glob is cut before its first sign."""

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from tests.chaos.expectations import copied
+from tests.chaos.expectations import collected, copied
 from tests.chaos.faults import scenario_named
 from tests.chaos.playing import Scenario, take_up, verify_all
 from tests.chaos.simulator.cloud import Cloud
@@ -137,6 +137,27 @@ def test_a_run_whose_messages_wait_behind_others_is_not_given_up() -> None:
 
         assert run.execution.status == "SUCCEEDED"
         assert run.hours >= 3.5
+
+
+def test_a_run_with_fewer_workers_than_it_asked_for_takes_its_time_and_no_more() -> None:
+    """Messages wait for longer than their children do. What one wave has sent is done all the same,
+    and the next one asks for the rest."""
+    scenario = scenario_named("slow")
+    objects = {f"s3://in/{number:03}.txt": b"a 1\nb 2\n" for number in range(200)}
+    (asked,) = scenario.runs
+    slow = replace(
+        scenario,
+        objects=objects,
+        runs=(replace(asked, expected=collected(objects, 1)),),
+        most_inline=1,
+    )
+
+    with played(with_limits(slow, shard_items=1, partitions=1), workers=1) as run:
+        run.cloud.world.run()
+
+        assert run.execution.status == "SUCCEEDED"
+        assert "timed out" in {token.outcome for token in run.execution.tokens}
+        assert run.hours <= 1.05 * 200 * 26.0 / HOUR
 
 
 def test_a_run_fails_of_what_is_down_for_good_after_growing_pauses() -> None:

@@ -53,6 +53,12 @@ BUSY = {
         1,
         expression="FILL(failed, 0) + FILL(aborted, 0) + FILL(timedout, 0)",
     ),
+    "long-run": Watch((Read("RunSeconds", "Fanfold job=busy", "Maximum"),), OVER, 24 * 3600),
+    "shards-waiting": Watch(
+        (Read("ApproximateAgeOfOldestMessage", "AWS/SQS QueueName=fanfold-busy-work", "Maximum"),),
+        OVER,
+        8 * (120 + 60) + (2 + 4 + 8 + 16 + 32 + 64 + 128) + 120,
+    ),
     "budget-passed": Watch((Read("RunDollars", "Fanfold job=busy", "Maximum"),), OVER, 5.0),
     "schedule-missed": Watch(
         (Read("ExecutionsStarted", MACHINE, "Sum", 3600),),
