@@ -43,8 +43,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     try:
         run = wiring.owned_run(reference)
         telemetry.describe(run)
-        age = max(wiring.now() - run.tenure.began, 0.0)
-        telemetry.count("RunSeconds", age, MetricUnit.Seconds)
         ahead = reconcile(
             wiring.store(),
             wiring.job_of(run),
@@ -60,6 +58,8 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     except Superseded as error:
         telemetry.logger.info("superseded", extra={"reason": str(error)})
         return {"run": reference, "next": "stop", "reason": f"{error.name}: {error}"}
+    age = max(wiring.now() - ahead.run.tenure.began, 0.0)
+    telemetry.count("RunSeconds", age, MetricUnit.Seconds)
     if isinstance(ahead, Unplanned):
         return {"run": reference, "next": "plan", "redrives": redrives}
     if isinstance(ahead, FanOut):

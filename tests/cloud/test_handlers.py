@@ -16,6 +16,7 @@ from botocore.exceptions import ReadTimeoutError
 
 from coordinator.errors import Fate, JobInvalid, NotProven, StoreUnavailable, Superseded
 from coordinator.model import Note
+from coordinator.rules.decide import SILENT_SECONDS
 from coordinator.state import runs
 from functions import answers, plan, reconcile, settings, telemetry, wiring, work
 from tests.cloud.account import Account, forget_everything
@@ -48,7 +49,8 @@ def reconciled(cloud: Account, state: dict[str, Any], redrives: int | None = Non
     execution: dict[str, Any] = dict(EXECUTION)
     if redrives is not None:
         execution["RedriveCount"] = redrives
-    return cloud.functions.invoke("reconcile", json.dumps({"execution": execution, "state": state}))
+    event = {"execution": execution, "state": state, "queue": cloud.queue_url}
+    return cloud.functions.invoke("reconcile", json.dumps(event))
 
 
 # Plan ---------------------------------------------------------------------------------------------
@@ -180,6 +182,62 @@ def test_as_many_shards_as_fit_are_sent_inline_and_more_through_a_file(
     line = line_of(log, "reconcile", "dispatching")
     assert (line["stage"], line["wave"], line["shards"]) == ("map", 1, shards)
     assert (line["run"], line["epoch"]) == ("r1", 1)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "error", "goes_on"),
+    [
+        pytest.param(0, None, False, id="no worker is at any message"),
+        pytest.param(1, None, True, id="one is at another's"),
+        pytest.param(0, "AccessDenied", True, id="nobody knows"),
+    ],
+)
+def test_a_silent_run_is_given_up_when_no_worker_is_at_any_message(
+    cloud: Account,
+    monkeypatch: pytest.MonkeyPatch,
+    log: io.StringIO,
+    hidden: int,
+    error: str | None,
+    goes_on: bool,
+) -> None:
+    state = dispatched(cloud, 1)
+    asked: list[dict[str, Any]] = []
+
+    class Queue:
+        def get_queue_attributes(self, **given: Any) -> Any:
+            asked.append(given)
+            if error:
+                raise aws_error(error, 403, "GetQueueAttributes")
+            return {"Attributes": {"ApproximateNumberOfMessagesNotVisible": str(hidden)}}
+
+    monkeypatch.setattr(wiring, "sqs", Queue)
+    later = wiring.now() + SILENT_SECONDS + 1
+    monkeypatch.setattr(wiring, "now", lambda: later)
+
+    told = reconciled(cloud, state)
+
+    name = "ApproximateNumberOfMessagesNotVisible"
+    assert asked == [{"QueueUrl": cloud.queue_url, "AttributeNames": [name]}]
+    assert told.error == (None if goes_on else "RunStalled")
+    assert ("can't be asked" in log.getvalue()) is (error is not None)
+
+
+def test_how_long_a_run_goes_on_is_told_since_it_was_taken_up(
+    cloud: Account, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("POWERTOOLS_METRICS_DISABLED")
+    state = dispatched(cloud, 1)
+    capsys.readouterr()
+    began, now = cloud.record("r1")["tenure"]["began"], [0.0]
+    monkeypatch.setattr(wiring, "now", lambda: now[0])
+
+    now[0] = began + 1000.0
+    reconciled(cloud, state)
+    assert emitted(capsys.readouterr().out)["RunSeconds", "job=words"] == [1000.0]
+
+    now[0] = began + 3 * 86_400.0
+    reconciled(cloud, state, 1)
+    assert emitted(capsys.readouterr().out)["RunSeconds", "job=words"] == [0.0]
 
 
 def test_a_plan_that_failed_is_told_of_once_and_a_redrive_makes_it_again(cloud: Account) -> None:
@@ -510,7 +568,7 @@ def test_every_metric_has_the_unit_that_dashboards_show(
         if '"_aws"' in line:
             for group in json.loads(line)["_aws"]["CloudWatchMetrics"]:
                 units |= {metric["Name"]: metric["Unit"] for metric in group["Metrics"]}
-    seconds = {"ShardSeconds", "FreshnessSeconds"}
+    seconds = {"ShardSeconds", "FreshnessSeconds", "RunSeconds"}
     sizes = {"Bytes", "PeakMemoryBytes"}
     assert {name for name, unit in units.items() if unit == "Seconds"} == seconds
     assert {name for name, unit in units.items() if unit == "Bytes"} == sizes

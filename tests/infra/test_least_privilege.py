@@ -15,6 +15,7 @@ import pytest
 
 from tests.cloud.account import forget_everything
 from tests.cloud.harness import key_contains
+from tests.cloud.test_faults import aws_error
 from tests.infra.calls import Call, Need, recorded
 from tests.infra.conftest import Synthesised
 from tests.infra.deployed import Deployed
@@ -106,6 +107,7 @@ def let_everything_happen(cloud: Deployed) -> None:
     uploads_start_runs(cloud)
     answers_are_sent_late(cloud)
     shards_fail_and_crash(cloud)
+    a_wave_is_silent(cloud)
     inputs_have_versions(cloud)
 
 
@@ -135,6 +137,16 @@ def shards_fail_and_crash(cloud: Deployed) -> None:
     assert crash.hits
     cloud.faults.clear()
     assert cloud.run({"run_id": "crashed"}).succeeded
+
+
+def a_wave_is_silent(cloud: Deployed) -> None:
+    """Its items can't be read, so that Reconcile asks whether the queue is served."""
+    unread = cloud.faults.refuse(
+        "s3.GetObject", error=aws_error("AccessDenied", 403, "GetObject"),
+        match=key_contains("/waves/"), nth=1,
+    )  # fmt: skip
+    assert cloud.run({"run_id": "silent"}).succeeded
+    assert unread.hits
 
 
 def inputs_have_versions(cloud: Deployed) -> None:

@@ -65,7 +65,10 @@ def test_an_alarm_says_what_it_means_and_where_to_read_on(synthesised: Synthesis
 
 
 def test_which_alarms_there_are(synthesised: Synthesised) -> None:
-    always = {"run-failed", "shards-failing", "dead-letters", "throttled", "answers-denied"}
+    always = {
+        "run-failed", "long-run", "shards-failing", "shards-waiting", "dead-letters", "throttled",
+        "answers-denied",
+    }  # fmt: skip
     assert set(alarms(synthesised, "plain")) == always
     everything = always | {"budget-passed", "schedule-missed", "trigger-lost"}
     assert set(alarms(synthesised, "busy")) == everything
