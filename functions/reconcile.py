@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from random import SystemRandom
-from typing import Any
+from typing import Any, Literal
 
 from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -23,6 +23,8 @@ from coordinator.rules.transport import (
 from coordinator.steps.reconcile import FanOut, Unplanned, reconcile
 from functions import telemetry, wiring
 from functions.settings import loaded_job, settings
+
+HIDDEN: Literal["ApproximateNumberOfMessagesNotVisible"] = "ApproximateNumberOfMessagesNotVisible"
 
 
 @telemetry.entry_point
@@ -72,7 +74,8 @@ def _fan_out(ahead: FanOut, limits: Limits) -> dict[str, Any]:
     run, store = ahead.run, wiring.store()
     keys = RunKeys(run.job, run.run_id)
     items = [ref.model_dump() for ref in ahead.shards]
-    inline, pause = len(items) <= INLINE_ITEMS, ahead.pause_seconds
+    inline = len(items) <= INLINE_ITEMS
+    pause = ahead.pause_seconds
     way = "inline" if inline else "map"
     if not inline:
         with store.writer(keys.items(ahead.wave)) as writer:
@@ -108,13 +111,12 @@ def _fan_out(ahead: FanOut, limits: Limits) -> dict[str, Any]:
 
 def _is_served(queue_url: str) -> bool:
     """Whether workers are at messages of the queue; where that can't be asked, as if they were."""
-    hidden = "ApproximateNumberOfMessagesNotVisible"
     try:
-        found = wiring.sqs().get_queue_attributes(QueueUrl=queue_url, AttributeNames=[hidden])
+        found = wiring.sqs().get_queue_attributes(QueueUrl=queue_url, AttributeNames=[HIDDEN])
     except (ClientError, BotoCoreError) as error:
         telemetry.logger.warning("the queue can't be asked", extra={"reason": str(error)})
         return True
-    return int(found["Attributes"][hidden]) > 0
+    return int(found["Attributes"][HIDDEN]) > 0
 
 
 def error_of(failure: dict[str, Any]) -> FanfoldError:

@@ -55,7 +55,7 @@ class FanOut:
     seen: LastPass
     began: float
     clock: Clock
-    pause_seconds: int = 0
+    pause_seconds: int
 
     @property
     def draft(self) -> str:

@@ -190,6 +190,19 @@ def test_bury_may_do_exactly_this(synthesised: Synthesised) -> None:
     }
 
 
+def test_reconcile_may_do_exactly_this(synthesised: Synthesised) -> None:
+    runs = f"{BUCKET}/plain/runs/*"
+    assert of_role(synthesised, "reconcile") == {
+        *to_log("reconcile"),
+        *(
+            Grant(action, runs)
+            for action in ("s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload")
+        ),
+        Grant("s3:ListBucket", BUCKET, ("plain/*",)),
+        Grant("sqs:GetQueueAttributes", "arn:aws:sqs:us-east-1:123456789012:fanfold-plain-work"),
+    }
+
+
 def test_work_may_do_exactly_this(synthesised: Synthesised) -> None:
     runs, results = f"{BUCKET}/plain/runs/*", f"{BUCKET}/plain/results/*"
     actions = ("s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload")

@@ -77,6 +77,24 @@ def throttles_are_the_mean_of_each(resources: Resources) -> None:
         metric(alarm(resources, "throttled"), number)["MetricStat"]["Stat"] = "Average"
 
 
+def long_runs_are_watched_by_their_mean(resources: Resources) -> None:
+    metric(alarm(resources, "long-run"))["MetricStat"]["Stat"] = "Average"
+
+
+def long_runs_ring_after_a_day_of_minutes(resources: Resources) -> None:
+    alarm(resources, "long-run")["Threshold"] = 24 * 60
+
+
+def shards_that_wait_are_looked_for_among_the_dead(resources: Resources) -> None:
+    watched = metric(alarm(resources, "shards-waiting"))["MetricStat"]["Metric"]["Dimensions"]
+    dead = next(name for name in resources if name.startswith("QueuesDeadLetters"))
+    watched[0]["Value"]["Fn::GetAtt"][0] = dead
+
+
+def shards_that_wait_ring_before_their_tries_are_over(resources: Resources) -> None:
+    alarm(resources, "shards-waiting")["Threshold"] = 600
+
+
 def lost_triggers_ring_at_two(resources: Resources) -> None:
     alarm(resources, "trigger-lost")["Threshold"] = 2
 
@@ -125,6 +143,10 @@ MISTAKES = (
     TemplateMistake("busy", a_schedule_is_never_missed, (ALARMS,)),
     TemplateMistake("busy", throttled_workers_are_not_counted, (ALARMS,)),
     TemplateMistake("busy", throttles_are_the_mean_of_each, (ALARMS,)),
+    TemplateMistake("busy", long_runs_are_watched_by_their_mean, (ALARMS,)),
+    TemplateMistake("busy", long_runs_ring_after_a_day_of_minutes, (ALARMS,)),
+    TemplateMistake("busy", shards_that_wait_are_looked_for_among_the_dead, (ALARMS,)),
+    TemplateMistake("busy", shards_that_wait_ring_before_their_tries_are_over, (ALARMS,)),
     TemplateMistake("busy", lost_triggers_ring_at_two, (ALARMS,)),
     TemplateMistake("plain", the_dashboard_shows_what_nobody_writes, (READ,)),
     TemplateMistake(

@@ -155,6 +155,33 @@ MISTAKES = (
         ("tests/cloud/test_sizes.py::test_no_payload_grows_with_ten_thousand_shards",),
     ),
     Mistake(
+        "a queue that can't be asked has no workers",
+        RECONCILE,
+        "        return True\n",
+        "        return False\n",
+        (
+            "tests/cloud/test_handlers.py::test_a_silent_run_is_given_up_when_no_worker_is_at_any_message",
+        ),
+    ),
+    Mistake(
+        "a wave after failures goes out at once",
+        RECONCILE,
+        '"next": "pause" if pause else way,',
+        '"next": way,',
+        (
+            "tests/cloud/test_pauses.py::test_what_recovers_during_a_pause_is_done_in_the_wave_after_it",
+        ),
+    ),
+    Mistake(
+        "a run that is redriven has gone on since it was begun",
+        RECONCILE,
+        "wiring.now() - ahead.run.tenure.began",
+        "wiring.now() - ahead.run.created",
+        (
+            "tests/cloud/test_handlers.py::test_how_long_a_run_goes_on_is_told_since_it_was_taken_up",
+        ),
+    ),
+    Mistake(
         "the cause of a failure is lost",
         RECONCILE,
         'message = found.get("errorMessage", cause) if isinstance(found, dict) else cause',

@@ -7,6 +7,7 @@ from tests.mistakes.templates import Resources, TemplateMistake, forbid, stateme
 
 WORK_ROLE = "FunctionsWorkRole"
 BURY_ROLE = "FunctionsBuryRole"
+RECONCILE_ROLE = "FunctionsReconcileRole"
 PLAN_ROLE = "FunctionsPlanRole"
 SCHEDULER_ROLE = "TriggersSchedulerRole"
 EVENTS_ROLE = "TriggersEventsRole"
@@ -22,6 +23,11 @@ def lambda_may_not_delete_dead_letters(resources: Resources) -> None:
 
 def lambda_may_not_look_at_its_queue(resources: Resources) -> None:
     forbid(resources, BURY_ROLE, "sqs:GetQueueAttributes")
+
+
+def reconcile_may_not_look_at_the_queue(resources: Resources) -> None:
+    allowed = statement(resources, RECONCILE_ROLE, "sqs:GetQueueAttributes")
+    allowed["Action"] = "sqs:GetQueueUrl"
 
 
 def work_may_not_back_off(resources: Resources) -> None:
@@ -80,6 +86,11 @@ MISTAKES = (
     TemplateMistake("plain", lambda_may_not_take_shards, (WORK,)),
     TemplateMistake("plain", lambda_may_not_delete_dead_letters, (BURY,)),
     TemplateMistake("plain", lambda_may_not_look_at_its_queue, (BURY,)),
+    TemplateMistake(
+        "plain",
+        reconcile_may_not_look_at_the_queue,
+        (test_grants.test_reconcile_may_do_exactly_this,),
+    ),
     TemplateMistake("plain", work_may_not_back_off, (WORK,)),
     TemplateMistake("plain", bury_may_write_entries, (BURY,)),
     TemplateMistake("plain", bury_may_not_answer_children, (BURY,)),

@@ -302,8 +302,8 @@ MISTAKES = (
     Mistake(
         "a run is taken over with all of its waves anew",
         RUNS,
-        "tenure = Tenure(after=found.wave, waves=1, redrives=wanted.redrives)",
-        "tenure = Tenure(after=found.wave, waves=wanted.waves, redrives=wanted.redrives)",
+        "tenure = Tenure(began=now, after=found.wave, waves=1, redrives=wanted.redrives)",
+        "tenure = Tenure(began=now, after=found.wave, waves=wanted.waves, redrives=wanted.redrives)",
         ("tests/state/test_runs.py",),
     ),
     Mistake(

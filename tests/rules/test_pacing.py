@@ -231,6 +231,8 @@ def test_the_time_is_counted_from_when_the_guard_was_made() -> None:
         pytest.param(10, 0.0, 1.0, 900, id="and no more"),
         pytest.param(10, 0.0, 0.0, 450, id="half of that at least"),
         pytest.param(1, 59.5, 1.0, 1, id="less what has passed, in whole seconds"),
+        pytest.param(1, 0.5, 1.0, 60, id="not yet a second has passed"),
+        pytest.param(1, 1.5, 1.0, 59, id="more than a second has passed"),
         pytest.param(1, 60.0, 1.0, 0, id="enough has passed"),
         pytest.param(1, 31.0, 0.0, 0, id="more than enough"),
         pytest.param(2, -600.0, 1.0, 240, id="a clock that is ahead adds nothing"),
