@@ -1,7 +1,8 @@
 """A whole run, in one function: where a reader starts.
 
 The same steps run on AWS, each in a Lambda function of its own; here they are called in turn, and
-a `Crew` of worker processes stands for queue and workers.
+a `Crew` of worker processes stands for queue and workers. Waves after failures do not wait: the crew has
+waited between its tries, and the same command tries again.
 """
 
 from __future__ import annotations
