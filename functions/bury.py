@@ -1,4 +1,7 @@
-"""Bury: a message that no worker brought to an outcome, from the dead-letter queue."""
+"""Bury: a message that no worker brought to an outcome, from the dead-letter queue.
+
+It needs nothing of the job's code, which may be why the message is here.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,9 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from coordinator.errors import KeyMissing, LedgerBroken
 from coordinator.model import Message
 from coordinator.steps import attempts
+from coordinator.steps.workplace import RunPlace
 from functions import answers, telemetry, wiring
+from functions.settings import settings
 
 
 @telemetry.entry_point
@@ -28,18 +33,18 @@ def bury(record: SQSRecord) -> None:
         return
     telemetry.describe_message(message)
     try:
-        place = wiring.workplace_of(message)
+        run = wiring.run_of(message)
     except KeyMissing as gone:
         answers.dropped(message, f"Its run is gone. {gone}")
         return
     # Counted across both queues, so that this receipt is in it too.
     receives = max(int(record.attributes.approximate_receive_count) - 1, 1)
     verdict = attempts.bury(
-        place,
+        RunPlace(wiring.store(), run, wiring.now),
         message,
         receives=receives,
         reason="Its worker crashed, ran out of memory or out of time; its log says more.",
-        timeout_seconds=float(place.job.limits.timeout_seconds),
+        timeout_seconds=float(settings().timeout_seconds),
     )
     if isinstance(verdict, attempts.Answered):
         answers.done(message, verdict.answer)

@@ -20,6 +20,7 @@ class Settings(BaseModel):
     """The environment of a job's functions, set by `infra/`.
 
     `job_module` is the job's module, `jobs.wordcount`, in the bundle; or the path of a `.py`.
+    `timeout_seconds` are those that Work was deployed with, as Bury does not load the job.
     `inputs`, a JSON list of `s3://` addresses, is what a run reads whose trigger names nothing;
     with `requester_pays`, at the cost of this account. `stage` is the one that it is deployed in.
     """
@@ -28,6 +29,7 @@ class Settings(BaseModel):
 
     bucket: str = Field(alias="FANFOLD_BUCKET", min_length=3)
     job_module: str = Field(alias="FANFOLD_JOB_MODULE", min_length=1)
+    timeout_seconds: int = Field(alias="FANFOLD_TIMEOUT_SECONDS", ge=1)
     inputs: Json[list[str]] = Field(alias="FANFOLD_INPUTS", default="[]", validate_default=True)
     requester_pays: bool = Field(alias="FANFOLD_REQUESTER_PAYS", default=False)
     stage: str | None = Field(alias="FANFOLD_STAGE", default=None)

@@ -106,8 +106,8 @@ class _Seen:
 _seen: dict[RunKeys, _Seen] = {}
 
 
-def workplace_of(message: Message) -> Workplace:
-    """Where a message is worked on.
+def run_of(message: Message) -> RunRecord:
+    """The run that a message belongs to.
 
     A container remembers a run's record for half a minute, but never one older than the message:
     epoch, wave and stage of the message must be known to it.
@@ -122,7 +122,16 @@ def workplace_of(message: Message) -> Workplace:
         seen = _Seen(runs.read(store(), keys), moment)
         _seen.clear()
         _seen[keys] = seen
-    run = seen.run
+    return seen.run
+
+
+def workplace_of(message: Message) -> Workplace:
+    """Where a message is worked on.
+
+    Raises:
+        KeyMissing: there is no such run; `clean` has removed it.
+    """
+    run = run_of(message)
     job = job_of(run)
     return Workplace(store(), run, now, inputs(job.source.glob), job, loaded_job().program)
 

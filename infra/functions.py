@@ -58,6 +58,7 @@ class Functions(Construct):
         self._environment = {
             "FANFOLD_BUCKET": storage.bucket.bucket_name,
             "FANFOLD_JOB_MODULE": job_module,
+            "FANFOLD_TIMEOUT_SECONDS": str(job.limits.timeout_seconds),
             "POWERTOOLS_SERVICE_NAME": "fanfold",
             "POWERTOOLS_METRICS_NAMESPACE": METRICS,
             "LOG_LEVEL": "INFO",

@@ -32,9 +32,11 @@ def make_cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeCloud]:
         def make(job: str | Path, **options: Any) -> Account:
             path = Path(job) if str(job).endswith(".py") else JOBS / f"{job}.py"
             options.setdefault("pollers", 1)
-            cloud = stack.enter_context(Account(load_job(str(path)).job.name, **options))
+            deployed = load_job(str(path)).job
+            cloud = stack.enter_context(Account(deployed.name, **options))
             monkeypatch.setenv("FANFOLD_BUCKET", cloud.bucket)
             monkeypatch.setenv("FANFOLD_JOB_MODULE", str(path))
+            monkeypatch.setenv("FANFOLD_TIMEOUT_SECONDS", str(deployed.limits.timeout_seconds))
             monkeypatch.setenv("POWERTOOLS_TRACE_DISABLED", "true")
             monkeypatch.setenv("POWERTOOLS_METRICS_DISABLED", "true")
             forget_everything()

@@ -615,7 +615,7 @@ def test_an_error_that_nobody_caught_is_not_logged_with_what_it_holds() -> None:
 
 
 def test_traces_are_of_one_service() -> None:
-    assert telemetry.tracer.service == "fanfold"
+    assert telemetry.tracer().service == "fanfold"
 
 
 def test_a_call_that_is_not_answered_is_given_up_after_half_a_minute(cloud: Account) -> None:
@@ -628,6 +628,7 @@ def test_a_call_that_is_not_answered_is_given_up_after_half_a_minute(cloud: Acco
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.setenv("FANFOLD_BUCKET", "abc")
     monkeypatch.setenv("FANFOLD_JOB_MODULE", "jobs.wordcount")
+    monkeypatch.setenv("FANFOLD_TIMEOUT_SECONDS", "300")
     monkeypatch.delenv("FANFOLD_INPUTS", raising=False)
     forget_everything()
     return monkeypatch
@@ -648,6 +649,7 @@ def test_the_deployed_job_is_found_by_its_module_or_its_path(
     [
         ("FANFOLD_BUCKET", "ab"),
         ("FANFOLD_JOB_MODULE", ""),
+        ("FANFOLD_TIMEOUT_SECONDS", "0"),
         ("FANFOLD_INPUTS", '["s3://lake/", 3]'),
     ],
 )

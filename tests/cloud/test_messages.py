@@ -17,7 +17,7 @@ from coordinator.errors import StoreUnavailable
 from coordinator.model import Message, RunRecord
 from coordinator.rules.pacing import LOOK_SECONDS
 from coordinator.state import runs
-from functions import answers, plan, telemetry, wiring, work
+from functions import answers, plan, settings, telemetry, wiring, work
 from functions.reconcile import error_of
 from tests.cloud.account import Account
 from tests.cloud.conftest import MakeCloud
@@ -168,6 +168,27 @@ def test_a_burial_charges_every_attempt_that_left_nothing_a_whole_timeout(
 
     note = cloud.document(cloud.keys("r1").note("map", "0", 1))
     assert (note["receives"], note["failures"], note["seconds"]) == (5, 5, 600.0)
+
+
+def test_a_burial_needs_nothing_of_the_job(make_cloud: MakeCloud, write_job: WriteJob) -> None:
+    """Whose module may be why the message is dead."""
+    job = write_job(limits="timeout_seconds=120")
+    cloud = make_cloud(job)
+    state = dispatched(cloud, 2)
+    bodies = [order(cloud, shard, state) for shard in state["shards"]]
+    job.write_text("raise SystemExit('it can not be imported')")
+    settings.loaded_job.cache_clear()
+    wiring.forget()
+    assert failures(send(cloud, "work", batch("work", bodies[0]))) == ["m0"]
+
+    assert failures(send(cloud, "bury", batch("dead", *bodies, receives=6))) == []
+
+    note = cloud.document(cloud.keys("r1").note("map", "0", 1))
+    assert (note["error"], note["receives"], note["seconds"]) == ("AttemptFailed", 5, 600.0)
+    assert [(each["taskToken"], each["error"]) for each in cloud.answers()] == [
+        ("token-of-0", "AttemptFailed"),
+        ("token-of-1", "AttemptFailed"),
+    ]
 
 
 # Seen again ---------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from functions.settings import settings
 def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("FANFOLD_BUCKET", "work-bucket")
     monkeypatch.setenv("FANFOLD_JOB_MODULE", "jobs.wordcount")
+    monkeypatch.setenv("FANFOLD_TIMEOUT_SECONDS", "300")
     monkeypatch.delenv("FANFOLD_INPUTS", raising=False)
     settings.cache_clear()
     yield

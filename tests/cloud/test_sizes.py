@@ -68,6 +68,7 @@ def machine(
 ) -> Iterator[Machine]:
     monkeypatch.setenv("FANFOLD_BUCKET", BUCKET)
     monkeypatch.setenv("FANFOLD_JOB_MODULE", str(write_job()))
+    monkeypatch.setenv("FANFOLD_TIMEOUT_SECONDS", "300")
     monkeypatch.setenv("POWERTOOLS_METRICS_DISABLED", "true")
     inputs = {f"s3://{BUCKET}/words/inputs/big.txt": b"a\n" * SHARDS}
     forget_everything()

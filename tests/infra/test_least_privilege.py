@@ -81,6 +81,7 @@ def observed(
     with Deployed(JOB, template) as cloud:
         monkeypatch.setenv("FANFOLD_BUCKET", cloud.bucket)
         monkeypatch.setenv("FANFOLD_JOB_MODULE", str(path))
+        monkeypatch.setenv("FANFOLD_TIMEOUT_SECONDS", "300")
         monkeypatch.setenv("POWERTOOLS_TRACE_DISABLED", "true")
         monkeypatch.setenv("POWERTOOLS_METRICS_DISABLED", "true")
         monkeypatch.setattr("functions.reconcile.INLINE_ITEMS", 1)

@@ -163,6 +163,7 @@ def test_a_function(synthesised: Synthesised, role: str) -> None:
     environment = found["Environment"]["Variables"]
     assert "POWERTOOLS_TRACE_DISABLED" not in environment
     assert environment["FANFOLD_JOB_MODULE"] == "jobs.busy"
+    assert environment["FANFOLD_TIMEOUT_SECONDS"] == "120"
     assert environment["POWERTOOLS_METRICS_NAMESPACE"] == "Fanfold"
     assert environment["PYTHONHASHSEED"] == "0"
 

@@ -86,7 +86,7 @@ MISTAKES = (
     Mistake(
         "a burial charges no time",
         BURY,
-        "timeout_seconds=float(place.job.limits.timeout_seconds)",
+        "timeout_seconds=float(settings().timeout_seconds)",
         "timeout_seconds=0.0",
         (
             "tests/cloud/test_messages.py::test_a_burial_charges_every_attempt_that_left_nothing_a_whole_timeout",

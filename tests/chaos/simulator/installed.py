@@ -35,7 +35,9 @@ class _Silent:
 
 
 _SILENT = _Silent()
-_SETTINGS = settings.Settings(FANFOLD_BUCKET=BUCKET, FANFOLD_JOB_MODULE="jobs.simulated")
+_SETTINGS = settings.Settings(
+    FANFOLD_BUCKET=BUCKET, FANFOLD_JOB_MODULE="jobs.simulated", FANFOLD_TIMEOUT_SECONDS=1
+)
 
 
 @contextmanager
@@ -43,10 +45,12 @@ def installed(
     cloud: Cloud, *, guard: Callable[..., Any], most_inline: int, pages: int, draw: random.Random
 ) -> Iterator[None]:
     """The handlers' clients, clock and settings are this world's."""
-    ours: dict[str, Any] = {
-        "loaded_job": cloud.loaded_job,
-        "settings": lambda: _SETTINGS,
-    }
+
+    def settled() -> settings.Settings:
+        timeout = {"timeout_seconds": cloud.loaded.job.limits.timeout_seconds}
+        return _SETTINGS.model_copy(update=timeout)
+
+    ours: dict[str, Any] = {"loaded_job": cloud.loaded_job, "settings": settled}
     replaced: list[tuple[Any, str, Any]] = [
         (wiring, "store", lambda: cloud.store),
         (wiring, "inputs", lambda: cloud.inputs),
