@@ -76,7 +76,7 @@ synth: $(CDK_INSTALLED) ## synthesise the stacks into cdk.out
 
 lock: setup ## pin the dependencies again; UPGRADE=1 takes the newest
 	$(COMPILE) --all-extras pyproject.toml --output-file requirements/all.txt
-	$(COMPILE) --extra aws --constraints requirements/all.txt pyproject.toml --output-file requirements/functions.txt
+	$(COMPILE) --extra aws --constraints requirements/all.txt --excludes requirements/terminal.in pyproject.toml --output-file requirements/functions.txt
 	echo uv | $(COMPILE) --no-annotate --constraints requirements/all.txt - --output-file requirements/uv.txt
 	$(BIN)/npm install --prefix infra --package-lock-only --omit-lockfile-registry-resolved --no-audit --no-fund --loglevel=error
 
