@@ -67,7 +67,9 @@ class Compiler:
         """The bytecode of the modules among files, where Python looks for it."""
         python = self._interpreter
         if python is None:
-            return Compiled(left_out=f"There is no Python {self._python} here (uv python install)")
+            return Compiled(
+                left_out=f"There is no Python {self._python} here (uv python install {self._python} gets one)"
+            )
         sources = {name: path for name, path in files.items() if path.suffix == ".py"}
         targets = {name: self._target(name, path, python) for name, path in sources.items()}
         orders = [

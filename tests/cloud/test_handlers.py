@@ -614,6 +614,32 @@ def test_an_error_that_nobody_caught_is_not_logged_with_what_it_holds() -> None:
     assert sys.excepthook is sys.__excepthook__
 
 
+@pytest.mark.parametrize(("untraced", "spans"), [("true", 0), (None, 2)])
+def test_a_handler_is_one_span_where_traces_are_wanted(
+    monkeypatch: pytest.MonkeyPatch, untraced: str | None, spans: int
+) -> None:
+    if untraced:
+        monkeypatch.setenv("POWERTOOLS_TRACE_DISABLED", untraced)
+    else:
+        monkeypatch.delenv("POWERTOOLS_TRACE_DISABLED", raising=False)
+    seen: list[Any] = []
+
+    class Tracer:
+        def capture_lambda_handler(self, handler: Any, capture_response: bool) -> Any:
+            assert not capture_response
+            return lambda event, context: seen.append(event) or handler(event, context)
+
+    monkeypatch.setattr(telemetry, "tracer", Tracer)
+
+    @telemetry.entry_point
+    def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+        return {"fine": True}
+
+    context: Any = LambdaContext("work", "00000000-0000-0000-0000-000000000000", 1e12)
+    assert handler({}, context) == handler({}, context) == {"fine": True}
+    assert len(seen) == spans
+
+
 def test_traces_are_of_one_service() -> None:
     assert telemetry.tracer().service == "fanfold"
 

@@ -256,7 +256,7 @@ def test_without_the_functions_python_there_is_no_bytecode_and_it_is_said_once(
     said = capsys.readouterr().err.splitlines()
     assert [line.split(":")[0] for line in said] == [
         "words",
-        "There is no Python 3.99 here (uv python install)",
+        "There is no Python 3.99 here (uv python install 3.99 gets one)",
         "other",
     ]
 

@@ -12,6 +12,7 @@ RECONCILE = "functions/reconcile.py"
 PUBLISH = "functions/publish.py"
 WIRING = "functions/wiring.py"
 TELEMETRY = "functions/telemetry.py"
+COMPILER = "infra/bundling/bytecode.py"
 
 FAULTS = "tests/cloud/test_faults.py"
 OWNERSHIP = "tests/cloud/test_ownership.py"
@@ -82,6 +83,43 @@ MISTAKES = (
         (
             "tests/cloud/test_messages.py::test_a_burial_charges_every_attempt_that_left_nothing_a_whole_timeout",
         ),
+    ),
+    Mistake(
+        "a burial loads the job",
+        BURY,
+        "run = wiring.run_of(message)",
+        "run = wiring.workplace_of(message).run",
+        ("tests/cloud/test_messages.py::test_a_burial_needs_nothing_of_the_job",),
+    ),
+    Mistake(
+        "a traced handler is no span",
+        TELEMETRY,
+        'told = measured if os.environ.get(UNTRACED) == "true" else traced()',
+        "told = measured",
+        ("tests/cloud/test_handlers.py::test_a_handler_is_one_span_where_traces_are_wanted",),
+    ),
+    Mistake(
+        "bytecode is held against its source",
+        COMPILER,
+        "PycInvalidationMode.UNCHECKED_HASH",
+        "PycInvalidationMode.CHECKED_HASH",
+        (
+            "tests/infra/test_bundling.py::test_what_a_function_imports_is_compiled_and_never_held_against_its_source",
+        ),
+    ),
+    Mistake(
+        "a bundle is made of files that are not those that were loaded",
+        "infra/bundling/bundler.py",
+        "                _check_unchanged(loaded)\n                made.replace(path)\n",
+        "                made.replace(path)\n",
+        ("tests/infra/test_bundling.py::test_a_job_that_changes_while_it_is_bundled_is_refused",),
+    ),
+    Mistake(
+        "an import inside a function is not looked for",
+        "infra/bundling/imports.py",
+        "    elif isinstance(node, ast.If):",
+        "    elif isinstance(node, ast.FunctionDef):\n        return\n    elif isinstance(node, ast.If):",
+        ("tests/infra/test_bundled_imports.py::test_what_the_bundle_would_lack_is_named",),
     ),
     Mistake(
         "a burial charges no time",
