@@ -74,7 +74,7 @@ def check_size(job: str, files: Files) -> int:
         )
         raise BundleTooLarge(
             f"Job {job} needs {total / 1024**2:.1f} MB of code; a Lambda function holds "
-            f"{MOST_BYTES / 1024**2:.0f} MB. The biggest: {culprits}. Take some out of its requirements."
+            f"{MOST_BYTES / 1024**2:.0f} MB. The biggest: {culprits}. Take some out of its requirements or data."
         )
     return total
 

@@ -1,21 +1,20 @@
 """That a job finds in its bundle what it imports: what it would miss there is said at synthesis.
 
-The source is read, not run, so an import inside a function is seen before it is needed. Imports that
-may fail are left to the job: those that an ImportError is caught of, those of the type checker, and
-those under a look at the platform or at Python's version.
+The source is read, not run, so an import inside a function is seen before it is needed.
 """
 
 from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from coordinator.errors import JobInvalid
 from coordinator.loading.program import program_of
 from infra.bundling.contents import Files
+from infra.bundling.required import Import, required_imports
 
 COMPILED = {".so", ".pyd", ".pyc"}
 # Source: "What's New In Python" 3.12 and 3.13, Removed; the Python that deploys may be an older one
@@ -36,11 +35,7 @@ REMOVED = frozenset(
         *("smtpd", "sndhdr", "spwd", "sunau", "telnetlib", "uu", "xdrlib"),
     }
 )
-STANDARD = frozenset(sys.stdlib_module_names) - REMOVED
-_CATCHING = {"ImportError", "ModuleNotFoundError"}
-_LEFT_TO_THE_JOB = {"version_info", "platform", "__name__"}
-
-_Import = ast.Import | ast.ImportFrom
+STANDARD = frozenset({*sys.stdlib_module_names, "__main__"}) - REMOVED
 
 
 def check_imports(job: Path, code: Files) -> None:
@@ -88,13 +83,13 @@ class _Reader:
             tree = ast.parse(self.path.read_bytes())
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return  # importing it says more
-        for node in _imports(tree, lambda node: all(self._finds(node))):
+        for node in required_imports(tree, lambda node: all(self._finds(node))):
             for name, files in zip(self._names(node), self._finds(node), strict=True):
                 if not files:
                     raise self._missing(node, name)
             yield from self._files(node)
 
-    def _names(self, node: _Import) -> list[str]:
+    def _names(self, node: Import) -> list[str]:
         """The modules that have to be there, by their full names."""
         if isinstance(node, ast.Import):
             return [alias.name for alias in node.names]
@@ -106,7 +101,7 @@ class _Reader:
             return ["." * node.level + "".join(module)]
         return [".".join([*package[: len(package) - node.level + 1], *module])]
 
-    def _finds(self, node: _Import) -> list[bool]:
+    def _finds(self, node: Import) -> list[bool]:
         return [self._is_there(name) for name in self._names(node)]
 
     def _is_there(self, name: str) -> bool:
@@ -130,7 +125,7 @@ class _Reader:
             folder = package
         return files
 
-    def _files(self, node: _Import) -> Iterator[Path]:
+    def _files(self, node: Import) -> Iterator[Path]:
         names = self._names(node)
         if isinstance(node, ast.ImportFrom):  # what is taken from a package may be a module
             names += [f"{names[0]}.{alias.name}" for alias in node.names]
@@ -144,7 +139,7 @@ class _Reader:
                 )
             yield from files
 
-    def _missing(self, node: _Import, name: str) -> JobInvalid:
+    def _missing(self, node: Import, name: str) -> JobInvalid:
         way_out = "put it beside the job, name its package in Job(requirements=[...]), or catch ImportError"
         if name.partition(".")[0] in REMOVED:
             way_out = "the functions' Python has it no more"
@@ -152,33 +147,3 @@ class _Reader:
             f"{self.path}, line {node.lineno}: {name} is imported and would not be in the bundle: "
             f"{way_out}."
         )
-
-
-def _imports(node: ast.AST, found: Callable[[_Import], bool]) -> Iterator[_Import]:
-    """The imports below a node that have to succeed."""
-    if isinstance(node, (ast.Import, ast.ImportFrom)):
-        yield node
-        return
-    left_out: list[ast.AST] = []
-    if isinstance(node, (ast.Try, ast.TryStar)):
-        if any(handler.type and _CATCHING & _names_in(handler.type) for handler in node.handlers):
-            left_out = [*node.body]
-            tried = [each for statement in node.body for each in ast.walk(statement)]
-            if all(found(each) for each in tried if isinstance(each, (ast.Import, ast.ImportFrom))):
-                left_out += node.handlers
-    elif isinstance(node, (ast.With, ast.AsyncWith)):
-        if any(_CATCHING & _names_in(item.context_expr) for item in node.items):
-            return
-    elif isinstance(node, ast.If):
-        looked_at = _names_in(node.test)
-        if looked_at & _LEFT_TO_THE_JOB:
-            return
-        left_out = [*node.body] if "TYPE_CHECKING" in looked_at else []
-    for child in ast.iter_child_nodes(node):
-        if child not in left_out:
-            yield from _imports(child, found)
-
-
-def _names_in(node: ast.AST) -> set[str]:
-    names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
-    return names | {each.attr for each in ast.walk(node) if isinstance(each, ast.Attribute)}

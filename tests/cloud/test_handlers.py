@@ -627,7 +627,12 @@ def test_a_handler_is_one_span_where_traces_are_wanted(
     class Tracer:
         def capture_lambda_handler(self, handler: Any, capture_response: bool) -> Any:
             assert not capture_response
-            return lambda event, context: seen.append(event) or handler(event, context)
+
+            def spanned(event: dict[str, Any], context: Any) -> Any:
+                seen.append(event)
+                return handler(event, context)
+
+            return spanned
 
     monkeypatch.setattr(telemetry, "tracer", Tracer)
 

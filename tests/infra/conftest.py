@@ -159,6 +159,15 @@ def write_jobs(folder: Path, declarations: dict[str, str]) -> Path:
     return folder
 
 
+def written(folder: Path, files: dict[str, str]) -> Path:
+    """A folder with these files in it, by their paths."""
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
 def empty_code(folder: Path) -> lambda_.Code:
     """A code asset that holds nothing of interest."""
     source = folder / "code"

@@ -8,7 +8,7 @@ import pytest
 
 from coordinator.errors import JobInvalid
 from infra.bundling.imports import check_imports
-from tests.infra.test_bundling import written
+from tests.infra.conftest import written
 
 BUNDLE = {
     name: Path(name) for name in ("coordinator/job.py", "PIL/Image.py", "six.py", "_c.abi3.so")

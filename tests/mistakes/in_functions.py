@@ -116,7 +116,7 @@ MISTAKES = (
     ),
     Mistake(
         "an import inside a function is not looked for",
-        "infra/bundling/imports.py",
+        "infra/bundling/required.py",
         "    elif isinstance(node, ast.If):",
         "    elif isinstance(node, ast.FunctionDef):\n        return\n    elif isinstance(node, ast.If):",
         ("tests/infra/test_bundled_imports.py::test_what_the_bundle_would_lack_is_named",),
