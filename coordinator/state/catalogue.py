@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 
 from coordinator.errors import AlreadyExists, Changed, KeyMissing, LedgerBroken, OutcomeUnknown
 from coordinator.keys import JobKeys, RunKeys, after_folder, folder_in
 from coordinator.model import Manifest, Pointer, check_digest
 from coordinator.store.ports import Got, Store
+from coordinator.store.prefetch import in_order
 
 _POINTER_TRIES = 20
 
@@ -30,9 +30,16 @@ def manifests(store: Store, job: str) -> Iterator[Manifest]:
     """The manifests of all published runs of a job, in order of run ids. What is not as it was
     published is passed over: `verify` names it."""
     keys = JobKeys(job)
-    for run_id in store_folders(store, keys.published):
-        with suppress(KeyMissing, LedgerBroken):
-            yield read_manifest(store, keys.run(run_id))
+
+    def read(run_id: str) -> Manifest | None:
+        try:
+            return read_manifest(store, keys.run(run_id))
+        except (KeyMissing, LedgerBroken):
+            return None
+
+    for _, manifest in in_order(store.lanes, store_folders(store, keys.published), read):
+        if manifest is not None:
+            yield manifest
 
 
 def store_folders(store: Store, prefix: str) -> Iterator[str]:

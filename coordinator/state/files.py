@@ -12,6 +12,7 @@ from coordinator.errors import AlreadyExists, KeyMissing, LedgerBroken, OutcomeU
 from coordinator.limits import MIB
 from coordinator.model import File, Part
 from coordinator.store.ports import Readable, Store
+from coordinator.store.prefetch import AHEAD_BYTES, pieces_in_order
 from coordinator.store.streams import RawStream
 
 COPY_BYTES = 1 * MIB
@@ -47,7 +48,7 @@ def read_file(store: Store, file: File) -> Iterator[bytes]:
             f"{store.url(file.key)} is missing; the run can't go on without it. Start a new run id."
         ) from error
     with closing(stream):
-        while piece := stream.read(COPY_BYTES):
+        while size <= file.size and (piece := stream.read(COPY_BYTES)):
             digest.update(piece)
             size += len(piece)
             yield piece
@@ -56,6 +57,11 @@ def read_file(store: Store, file: File) -> Iterator[bytes]:
             f"{store.url(file.key)} is not what was recorded (its checksum differs). "
             "Restore it, or start a new run id."
         )
+
+
+def files_in_order(store: Store, files: Iterable[File]) -> Iterator[tuple[File, Iterator[bytes]]]:
+    """Files and their pieces; see `read_file`. Small ones are read ahead."""
+    return pieces_in_order(store.lanes, files, lambda file: read_file(store, file), weigh=_size)
 
 
 def read_lines(store: Store, file: File) -> Iterator[bytes]:
@@ -113,6 +119,25 @@ def read_part(store: Store, part: Part) -> Iterator[bytes]:
         raise _broken(store, part) from error
 
 
+def parts_in_order(store: Store, parts: Iterable[Part]) -> Iterator[tuple[Part, Iterator[bytes]]]:
+    """Parts and their pieces; see `read_part`. Small ones are read ahead."""
+    return pieces_in_order(store.lanes, parts, lambda part: read_part(store, part), weigh=_size)
+
+
+def segments_in_order(
+    store: Store, parts: Iterable[Part], partition: int, ahead_bytes: int
+) -> Iterator[tuple[Part, Iterator[bytes]]]:
+    """Parts and the lines of one partition's segment of each; see `segment_lines`. Small segments are
+    read ahead, `ahead_bytes` of them at most."""
+    return pieces_in_order(
+        store.lanes,
+        parts,
+        lambda part: segment_lines(store, part, partition),
+        weigh=lambda part: part.segments[partition][0],
+        ahead_bytes=min(ahead_bytes, AHEAD_BYTES),
+    )
+
+
 def segment_lines(store: Store, part: Part, partition: int) -> Iterator[bytes]:
     """The lines of one partition's segment of a part, held against its checksum."""
     start, stop = part.segment(partition)
@@ -121,7 +146,7 @@ def segment_lines(store: Store, part: Part, partition: int) -> Iterator[bytes]:
     crc = 0
     length = 0
     with closing(_open(store, part, start, stop)) as stream:
-        for line in io.BufferedReader(RawStream(stream), COPY_BYTES):
+        for line in io.BufferedReader(RawStream(stream), min(COPY_BYTES, stop - start)):
             crc = zlib.crc32(line, crc)
             length += len(line)
             if length <= stop - start:
@@ -147,6 +172,10 @@ def _open(store: Store, part: Part, start: int = 0, stop: int | None = None) -> 
         return store.open(part.key, start, stop)
     except KeyMissing as error:
         raise _broken(store, part) from error
+
+
+def _size(file: File) -> int:
+    return file.size
 
 
 def _broken(store: Store, part: File) -> LedgerBroken:

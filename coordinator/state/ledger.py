@@ -32,7 +32,8 @@ from coordinator.model import (
 from coordinator.rules.decide import EntryFacts
 from coordinator.state.files import read_lines
 from coordinator.state.runs import keys_of
-from coordinator.store.ports import Store
+from coordinator.store.ports import Stat, Store
+from coordinator.store.prefetch import bodies
 
 MICROSECONDS = 1_000_000
 NO_TOTALS = Totals()
@@ -68,11 +69,9 @@ def commit(store: Store, keys: RunKeys, entry: Entry) -> Entry:
     return entry
 
 
-def seconds_of(store: Store, entry_keys: Iterable[str]) -> list[float]:
-    """How long the attempts took that committed these entries."""
-    return [
-        from_json(body)["receipt"].get("seconds", 0.0) for _, body in store.get_many(entry_keys)
-    ]
+def seconds_of(store: Store, listed: Iterable[Stat]) -> list[float]:
+    """How long the attempts took that committed these entries, as a listing shows them."""
+    return [from_json(body)["receipt"].get("seconds", 0.0) for _, body in bodies(store, listed)]
 
 
 class Span(NamedTuple):
@@ -108,8 +107,8 @@ class Ledger:
             if inherits is not None:
                 for line in read_lines(store, inherits):
                     self._add(inherits.key, line, None)
-            found = (stat.key for stat in store.list(keys.ledger(stage)))
-            for key, body in store.get_many(key for key in found if shard_of_entry(key)):
+            listed = (stat for stat in store.list(keys.ledger(stage)) if shard_of_entry(stat.key))
+            for key, body in bodies(store, listed):
                 self._add(key, body, shard_of_entry(key))
             self.totals = self._sums.totals()
         except BaseException:

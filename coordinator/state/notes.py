@@ -11,6 +11,7 @@ from coordinator.keys import RunKeys, shard_and_wave_of_note
 from coordinator.model import Note, Stage
 from coordinator.rules.decide import Failure
 from coordinator.store.ports import Store
+from coordinator.store.prefetch import bodies
 
 
 def write_note(store: Store, keys: RunKeys, note: Note) -> None:
@@ -47,12 +48,12 @@ def read_failures(
     store: Store, keys: RunKeys, stage: Stage, done: Container[str], timeout_seconds: float
 ) -> Failures:
     """The notes of a stage."""
-    listed = (stat.key for stat in store.list(keys.notes(stage)))
+    listed = (stat for stat in store.list(keys.notes(stage)) if shard_and_wave_of_note(stat.key))
     by_shard: dict[str, list[Failure]] = {}
     unfinished: Counter[str] = Counter()
     count = attempts = 0
     seconds = 0.0
-    for key, body in store.get_many(key for key in listed if shard_and_wave_of_note(key)):
+    for key, body in bodies(store, listed):
         note = Note.decode(body, where=store.url(key))
         attempts += note.failures
         seconds += note.seconds

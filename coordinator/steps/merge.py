@@ -10,7 +10,7 @@ from itertools import chain
 from coordinator.errors import AlreadyExists, DuplicateName
 from coordinator.model import File, Part, Receipt, Shard
 from coordinator.rules.stages import result_name
-from coordinator.state.files import COPY_BYTES, damage_first, read_part, write_once
+from coordinator.state.files import COPY_BYTES, damage_first, parts_in_order, write_once
 from coordinator.steps.workplace import Done, Workplace
 from coordinator.store.ports import Store
 from coordinator.store.streams import Pieces, RawStream
@@ -38,14 +38,14 @@ def merge_shard(place: Workplace, shard: Shard, attempt: str) -> Done:
 
 def _concatenate(place: Workplace, shard: Shard) -> File:
     key = place.keys.result(result_name(place.job, shard.id), place.results_draft)
-    pieces = (piece for part in shard.parts for piece in read_part(place.store, part))
+    parts = parts_in_order(place.store, shard.parts)
+    pieces = (piece for _, pieces in parts for piece in pieces)
     return _write_result(place.store, key, place.job.sink.preamble(), pieces)
 
 
 def _unpack(place: Workplace, parts: Sequence[Part]) -> Iterator[File]:
     """The blobs of an Objects sink, each as a result of its own."""
-    for part in parts:
-        pieces = read_part(place.store, part)
+    for _, pieces in parts_in_order(place.store, parts):
         with (
             damage_first(pieces),
             closing(io.BufferedReader(RawStream(Pieces(pieces)), COPY_BYTES)) as stream,

@@ -16,7 +16,7 @@ from coordinator.model import COMMITTED, Cost, Manifest, RunRecord
 from coordinator.rules.costs import PRICES, Spent
 from coordinator.state import catalogue, proof, runs
 from coordinator.state.catalogue import read_manifest
-from coordinator.state.files import read_file, write_once
+from coordinator.state.files import files_in_order, read_file, write_once
 from coordinator.store.ports import Store
 
 LINES_AT_ONCE = 1000
@@ -135,8 +135,9 @@ class _Listed:
 
     def quarantine(self) -> Iterator[bytes]:
         """A line for every refused record."""
-        for file in proof.quarantine_in(self.store, self.run.sealed):
-            yield from read_file(self.store, file)
+        refused = proof.quarantine_in(self.store, self.run.sealed)
+        for _, pieces in files_in_order(self.store, refused):
+            yield from pieces
 
 
 def cost_of(job: Job, run: RunRecord) -> Cost:

@@ -12,7 +12,7 @@ from coordinator.job import Job
 from coordinator.limits import MIB
 from coordinator.model import Part, Receipt, Shard
 from coordinator.shuffle.gather import Gather
-from coordinator.state.files import damage_first, segment_lines
+from coordinator.state.files import damage_first, segments_in_order
 from coordinator.state.snapshots import read_parts
 from coordinator.steps.workplace import Done, Workplace
 
@@ -34,9 +34,10 @@ def reduce_shard(place: Workplace, shard: Shard, attempt: str) -> Done:
     name = keys.part("reduce", shard.id, attempt, job.sink.extension)
     read = groups = records = 0
     with Gather(job.combine_function, job.limits.buffer_bytes, job.declared_types()) as gathered:
-        for part in read_parts(place.store, snapshot):
+        parts = read_parts(place.store, snapshot)
+        ahead_bytes = job.limits.buffer_bytes
+        for part, lines in segments_in_order(place.store, parts, partition, ahead_bytes):
             read += part.segments[partition][0]
-            lines = segment_lines(place.store, part, partition)
             with damage_first(lines):
                 gathered.take(lines)
         with place.store.writer(name) as writer:

@@ -38,7 +38,7 @@ def look_around(place: Workplace, message: Message) -> Callable[[float], bool]:
             raise (RunCancelled if run.state == "cancelled" else Superseded)(reason)
         if message.stage != "map":
             return False
-        done = [stat.key for stat in place.store.list(place.keys.ledger("map"))]
+        done = list(place.store.list(place.keys.ledger("map")))
         sample = list(islice(done, 0, None, max(len(done) // SAMPLED, 1)))
         taken = ledger.seconds_of(place.store, sample)
         return is_skewed(elapsed_seconds, taken, len(done), run.plans["map"].shards)

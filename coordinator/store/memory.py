@@ -34,6 +34,8 @@ class MemoryStore:
         clock: gives the time of a write, in seconds since the epoch.
     """
 
+    lanes = 1
+
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._lock = threading.RLock()
@@ -57,10 +59,6 @@ class MemoryStore:
             return Got(held.body, held.tag)
 
         return self.perform("get", key, action)
-
-    def get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        for key in keys:
-            yield key, self.get(key).body
 
     def get_range(self, key: str, start: int, stop: int) -> bytes:
         def action() -> bytes:

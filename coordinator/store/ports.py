@@ -77,19 +77,16 @@ class Store(Protocol):
     machine, `OutputUnwritable`.
     """
 
+    @property
+    def lanes(self) -> int:
+        """How many requests it serves well at a time. With more than one, threads may share it."""
+        ...
+
     def get(self, key: str) -> Got:
         """Read an object whole.
 
         Raises:
             KeyMissing: nothing lies there.
-        """
-        ...
-
-    def get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        """Read many small objects, in the order given, with bounded look-ahead.
-
-        Raises:
-            KeyMissing: one of them is not there.
         """
         ...
 

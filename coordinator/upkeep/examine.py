@@ -25,6 +25,7 @@ from coordinator.rules.slices import joined
 from coordinator.state import plans, runs
 from coordinator.state.files import file_at, read_file, read_lines
 from coordinator.store.ports import Store
+from coordinator.store.prefetch import bodies, in_order
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +71,12 @@ def examine(store: Store, run: RunRecord, stage: Stage) -> Examined:
             found.broken.append(Broken(stage, shard, "the shard has two entries"))
         found.entries[shard], found.bodies[shard] = entry, body
     index = plans.read_index(store, plan)
-    for shard in found.in_order():
+
+    def look(shard: str) -> str | None:
         entry = found.entries[shard]
-        reason = _problem(store, keys, plan, index, found, entry) or _lost_file(store, entry)
+        return _problem(store, keys, plan, index, found, entry) or _lost_file(store, entry)
+
+    for shard, reason in in_order(store.lanes, found.in_order(), look):
         if reason is not None:
             found.broken.append(Broken(stage, shard, reason))
     if stage in run.sealed and not found.broken:
@@ -88,8 +92,8 @@ def _bodies(
         for line in read_lines(store, plan.inherits):
             entry = Entry.decode(line, where=store.url(plan.inherits.key))
             yield entry.shard, plan.inherits.key, line
-    listed = (stat.key for stat in store.list(keys.ledger(stage)))
-    for key, body in store.get_many(key for key in listed if shard_of_entry(key)):
+    listed = (stat for stat in store.list(keys.ledger(stage)) if shard_of_entry(stat.key))
+    for key, body in bodies(store, listed):
         yield shard_of_entry(key) or "", key, body
 
 

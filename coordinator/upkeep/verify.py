@@ -4,7 +4,7 @@ as long as they are kept, held against the run's own record, ledgers and parts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -19,6 +19,7 @@ from coordinator.state.ledger import Ledger
 from coordinator.state.proof import Names
 from coordinator.state.snapshots import read_parts, read_snapshot, snapshot_digest
 from coordinator.store.ports import Store
+from coordinator.store.prefetch import in_order
 
 # Of the record: what the manifest must say alike, as long as there is one.
 _TOLD = ("published", "logical_time", "source_key", "declaration", "inputs")
@@ -119,6 +120,10 @@ def _proof(store: Store, keys: RunKeys, manifest: Manifest) -> Iterator[Finding]
 
 
 def _results(store: Store, keys: RunKeys, manifest: Manifest) -> Iterator[Finding]:
+    yield from _looked_up(store, _of_results(store, keys, manifest))
+
+
+def _of_results(store: Store, keys: RunKeys, manifest: Manifest) -> _Checked:
     """The results list against the ledgers, every result against the list, and nothing besides."""
     where = store.url(manifest.results.key)
     objects = size = 0
@@ -133,7 +138,7 @@ def _results(store: Store, keys: RunKeys, manifest: Manifest) -> Iterator[Findin
             named.add(result.key, result.key)
             if not result.key.startswith(manifest.results_prefix):
                 yield Finding(where, f"{result.key} does not lie in {manifest.results_prefix}")
-            yield from _file(store, result)
+            yield result
         for stat in store.list(manifest.results_prefix):
             if named.find(stat.key) is None:
                 yield Finding(store.url(stat.key), "no such result is named by the run")
@@ -201,47 +206,71 @@ def _record(store: Store, keys: RunKeys, manifest: Manifest) -> Iterator[Finding
 
 
 def _stage(store: Store, run: RunRecord, stage: Stage, manifest: Manifest) -> Iterator[Finding]:
+    try:
+        yield from _looked_up(store, _of_stage(store, run, stage, manifest))
+    except FanfoldError as error:
+        yield Finding(store.url(runs.keys_of(run).stages(stage)), str(error))
+
+
+def _of_stage(store: Store, run: RunRecord, stage: Stage, manifest: Manifest) -> _Checked:
     """The entries of a stage against its published ledger, and the parts that they name; for a
     reduce stage also the list of parts that it read."""
     keys = runs.keys_of(run)
     plan = run.plans[stage]
-    try:
-        for file in (plan.plan, plan.snapshot, run.sealed.get(stage), plan.inherits):
-            if file is not None:
-                yield from _file(store, file)
-        with Ledger.of_run(store, run, stage) as found:
-            named = set()
-            for entry in proof.read_entries(store, manifest.ledgers[stage]):
-                named.add(entry.shard)
-                where = store.url(keys.entry(stage, entry.shard))
-                if entry.shard not in found.outcomes:
-                    yield Finding(where, "the entry is missing")
-                elif found.body(entry.shard) != entry.encode():
-                    yield Finding(where, "the entry is not the one that was published")
-                for part in entry.receipt.parts:
-                    yield from _file(store, part.plain())
-                if entry.receipt.quarantine is not None:
-                    yield from _file(store, entry.receipt.quarantine)
-            for shard in found.outcomes.keys() - named:
-                yield Finding(store.url(keys.entry(stage, shard)), "the entry was not published")
-        if stage == "reduce" and plan.snapshot is not None:
-            read = read_parts(store, plan.snapshot)
-            gave = (
-                part
-                for entry in proof.read_entries(store, manifest.ledgers["map"])
-                for part in entry.receipt.parts
-            )
-            if any(one != other for one, other in zip_longest(read, gave)):
-                yield Finding(store.url(plan.snapshot.key), "it does not list what map gave")
-    except FanfoldError as error:
-        yield Finding(store.url(keys.stages(stage)), str(error))
+    for file in (plan.plan, plan.snapshot, run.sealed.get(stage), plan.inherits):
+        if file is not None:
+            yield file
+    with Ledger.of_run(store, run, stage) as found:
+        named = set()
+        for entry in proof.read_entries(store, manifest.ledgers[stage]):
+            named.add(entry.shard)
+            where = store.url(keys.entry(stage, entry.shard))
+            if entry.shard not in found.outcomes:
+                yield Finding(where, "the entry is missing")
+            elif found.body(entry.shard) != entry.encode():
+                yield Finding(where, "the entry is not the one that was published")
+            yield from entry.receipt.parts
+            if entry.receipt.quarantine is not None:
+                yield entry.receipt.quarantine
+        for shard in found.outcomes.keys() - named:
+            yield Finding(store.url(keys.entry(stage, shard)), "the entry was not published")
+    if stage == "reduce" and plan.snapshot is not None:
+        read = read_parts(store, plan.snapshot)
+        gave = (
+            part
+            for entry in proof.read_entries(store, manifest.ledgers["map"])
+            for part in entry.receipt.parts
+        )
+        if any(one != other for one, other in zip_longest(read, gave)):
+            yield Finding(store.url(plan.snapshot.key), "it does not list what map gave")
 
 
-def _file(store: Store, file: File) -> Iterator[Finding]:
-    found = file_at(store, file.key)
+# ------------------------------------------------------------------------------------------------
+# Files
+# ------------------------------------------------------------------------------------------------
+
+# What a check has found, or a file to hold against what lies there.
+_Checked = Generator[Finding | File, None, None]
+
+
+def _looked_up(store: Store, checked: _Checked) -> Iterator[Finding]:
+    """What is found, in order, of the files too: several are read at a time."""
+
+    def look(each: Finding | File) -> Finding | None:
+        return each if isinstance(each, Finding) else _wrong_with(store, each)
+
+    with closing(checked):
+        for _, found in in_order(store.lanes, checked, look):
+            if found is not None:
+                yield found
+
+
+def _wrong_with(store: Store, file: File) -> Finding | None:
+    where, found = store.url(file.key), file_at(store, file.key)
     if found is None:
-        yield Finding(store.url(file.key), "the file is missing")
-    elif found.size != file.size:
-        yield Finding(store.url(file.key), f"the file has {found.size} bytes, not {file.size}")
-    elif found.sha256 != file.sha256:
-        yield Finding(store.url(file.key), "the file's checksum differs")
+        return Finding(where, "the file is missing")
+    if found.size != file.size:
+        return Finding(where, f"the file has {found.size} bytes, not {file.size}")
+    if found.sha256 != file.sha256:
+        return Finding(where, "the file's checksum differs")
+    return None

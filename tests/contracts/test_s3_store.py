@@ -146,25 +146,6 @@ class TestRequests:
         assert [found.key for found in store.list("")] == ["e"]
         assert len(faults.of("DeleteObjects")) == 2
 
-    def test_get_many_looks_a_bounded_way_ahead(self, store: S3Store, client: S3Client) -> None:
-        few = S3Store(store.bucket, client, "pre/fix", threads=3)
-        keys = [f"{number:03}" for number in range(30)]
-        for key in keys:
-            few.create(key, b"")
-        asked = []
-        got = few.get_many(asked.append(key) or key for key in keys)  # type: ignore[func-returns-value]
-        next(got)
-        assert len(asked) == 7
-        assert [key for key, _ in got] == keys[1:]
-
-    def test_get_many_stops_at_a_missing_one(self, store: S3Store) -> None:
-        store.create("a", b"")
-        store.create("c", b"")
-        got = store.get_many(["a", "b", "c"])
-        assert next(got) == ("a", b"")
-        with pytest.raises(KeyMissing, match="/b"):
-            next(got)
-
     def test_the_client_waits_and_retries_within_bounds(self) -> None:
         config: Any = make_client(threads=50, region="eu-west-1").meta.config
         assert config.max_pool_connections >= 50
@@ -208,7 +189,6 @@ READS: list[tuple[str, Use]] = [
     ("GetObject", lambda store: store.get("there")),
     ("GetObject", lambda store: store.get_range("there", 0, 1)),
     ("GetObject", lambda store: store.open("there")),
-    ("GetObject", lambda store: list(store.get_many(["there"]))),
     ("HeadObject", lambda store: store.exists("there")),
     ("ListObjectsV2", _deep),
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import count
@@ -56,7 +56,6 @@ class TestReading:
             lambda store: store.get_range("no/thing", 0, 0),
             lambda store: store.open("no/thing"),
             lambda store: store.open("no/thing", 5, 5),
-            lambda store: list(store.get_many(["there/too", "no/thing"])),
             lambda store: store.get("there"),
             lambda store: store.get("there/too/deep"),
         ],
@@ -110,31 +109,6 @@ class TestReading:
         stream = store.open("long", 10)
         assert stream.read(5) == bytes(5)
         stream.close()
-
-    def test_many_objects_come_in_the_order_asked_for(self, store: Store) -> None:
-        keys = [f"many/{number}" for number in range(150)]
-        fill(store, *keys)
-        backwards = keys[::-1]
-        got = list(store.get_many(iter(backwards)))
-        assert got == [(key, key.encode()) for key in backwards]
-
-    def test_many_may_be_left_in_the_middle(self, store: Store) -> None:
-        keys = [f"many/{number}" for number in range(100)]
-        fill(store, *keys)
-        asked = []
-
-        def asking() -> Iterator[str]:
-            for key in keys:
-                asked.append(key)
-                yield key
-
-        got = store.get_many(asking())
-        assert next(got)[0] == keys[0]
-        got.close()  # type: ignore[attr-defined]
-        assert len(asked) < len(keys)
-
-    def test_many_of_none(self, store: Store) -> None:
-        assert list(store.get_many([])) == []
 
 
 class TestConditionalWrites:

@@ -168,11 +168,9 @@ def test_the_failures_of_others_are_kept() -> None:
     )
 
 
-def test_the_seconds_of_entries_are_read_by_their_keys() -> None:
+def test_the_seconds_of_entries_are_read_as_they_are_listed() -> None:
     store = MemoryStore()
     commit(store, KEYS, entry("0", seconds=1.5))
     commit(store, KEYS, entry("1"))
 
-    keys = [KEYS.entry("map", "0"), KEYS.entry("map", "1")]
-
-    assert sorted(seconds_of(store, keys)) == [0.0, 1.5]
+    assert seconds_of(store, store.list(KEYS.ledger("map"))) == [1.5, 0.0]

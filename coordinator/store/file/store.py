@@ -50,6 +50,8 @@ class FileStore:
     every version a greater mtime than the one before had.
     """
 
+    lanes = 1
+
     def __init__(self, root: Path | str) -> None:
         self.root = os.path.abspath(root)
         self._disk = Disk(self.root)
@@ -67,10 +69,6 @@ class FileStore:
                 os.close(fd)
         except OSError as error:
             raise unreadable(error, path) from error
-
-    def get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        for key in keys:
-            yield key, self.get(key).body
 
     def get_range(self, key: str, start: int, stop: int) -> bytes:
         path = self._path(key)

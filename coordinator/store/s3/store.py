@@ -6,9 +6,7 @@ import hashlib
 import time
 import zlib
 from base64 import b64encode
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
@@ -68,7 +66,7 @@ class S3Store:
         bucket: a general-purpose bucket, which lists by UTF-8 bytes (a directory bucket doesn't).
         client: see `make_client`. Threads share it.
         prefix: where keys begin in the bucket; a slash is put behind it.
-        threads: how many objects `get_many` reads at once.
+        lanes: how many requests to have under way at a time: the client's connections, or fewer.
         sleep: waits that many seconds before a try.
     """
 
@@ -78,13 +76,13 @@ class S3Store:
         client: S3Client,
         prefix: str = "",
         *,
-        threads: int = THREADS,
+        lanes: int = THREADS,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.bucket = bucket
         self.client = client
         self.prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
-        self._threads = threads
+        self.lanes = lanes
         self._sleep = sleep
 
     # -- reading ---------------------------------------------------------------------------------
@@ -96,22 +94,6 @@ class S3Store:
             return Got(reader.begin().read(), source.tag)
         finally:
             reader.close()
-
-    def get_many(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        rest = iter(keys)
-        pool = ThreadPoolExecutor(self._threads, thread_name_prefix="s3-get")
-        ahead: deque[tuple[str, Future[Got]]] = deque()
-        try:
-            for key in islice(rest, 2 * self._threads):
-                ahead.append((key, pool.submit(self.get, key)))
-            while ahead:
-                key, future = ahead.popleft()
-                got = future.result()
-                for following in islice(rest, 1):
-                    ahead.append((following, pool.submit(self.get, following)))
-                yield key, got.body
-        finally:
-            pool.shutdown(cancel_futures=True)
 
     def get_range(self, key: str, start: int, stop: int) -> bytes:
         stream = self.open(key, start, stop)
