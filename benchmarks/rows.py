@@ -23,6 +23,7 @@ class Scale:
     shards: int
     lines: int
     objects: tuple[int, int]
+    segments: int
     starts: int
 
 
@@ -32,6 +33,7 @@ FULL = Scale(
     shards=20_000,
     lines=1_000_000,
     objects=(100_000, 1_000_000),
+    segments=475,
     starts=15,
 )
 QUICK = Scale(
@@ -40,6 +42,7 @@ QUICK = Scale(
     shards=2_000,
     lines=100_000,
     objects=(10_000, 100_000),
+    segments=95,
     starts=5,
 )
 
@@ -137,6 +140,20 @@ def planning(scale: Scale, room: Path) -> Iterator[Line]:
     )
 
 
+def gathering(scale: Scale, room: Path) -> Iterator[Line]:
+    """Segments that are far away."""
+    baseline, ours = interleaved(
+        [
+            lambda folder: _module("gathering", scale.segments, 1),
+            lambda folder: _module("gathering", scale.segments, 32),
+        ],
+        scale.runs,
+        room,
+    )
+    yield Line(f"{scale.segments} segments, 30 ms each, one after another", baseline)
+    yield _against(baseline, ours, "the same, 32 lanes", 0.20)
+
+
 def start(scale: Scale, room: Path) -> Iterator[Line]:
     """How long the command takes to say what it can."""
     python, ours = interleaved(
@@ -154,6 +171,7 @@ ROWS: dict[str, Row] = {
     "shards": shards,
     "model": model,
     "planning": planning,
+    "gathering": gathering,
     "start": start,
 }
 

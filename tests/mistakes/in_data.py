@@ -1,4 +1,4 @@
-"""Mistakes in coordinator/formats and coordinator/shuffle."""
+"""Mistakes in coordinator/formats, coordinator/shuffle and what is read ahead for them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ ROWS = "coordinator/formats/csv/rows.py"
 SCATTER = "coordinator/shuffle/scatter.py"
 TABLE = "coordinator/shuffle/table.py"
 GATHER = "coordinator/shuffle/gather.py"
+PREFETCH = "coordinator/store/prefetch.py"
 
 MISTAKES = (
     Mistake(
@@ -188,5 +189,53 @@ MISTAKES = (
             "tests/shuffle/test_scatter.py::test_nothing_that_the_job_does_later_to_what_it_yielded_shows",
             "tests/shuffle/test_scatter.py::test_what_is_large_is_weighed_wherever_it_stands_in_its_record",
         ),
+    ),
+    Mistake(
+        "what is read ahead is bounded in number alone",
+        PREFETCH,
+        " and held < ahead_bytes:",
+        ":",
+        (
+            "tests/contracts/test_prefetch.py::test_what_is_read_ahead_is_bounded_in_number_and_in_bytes",
+        ),
+    ),
+    Mistake(
+        "what was taken of what is read ahead still counts",
+        PREFETCH,
+        "            held -= ahead[0].weight\n",
+        "",
+        (
+            "tests/contracts/test_prefetch.py::test_what_is_read_ahead_is_bounded_in_number_and_in_bytes",
+        ),
+    ),
+    Mistake(
+        "a list that breaks off is taken for one that ends",
+        PREFETCH,
+        "        raise broken\n",
+        "        return\n",
+        ("tests/contracts/test_prefetch.py::test_what_breaks_off_is_given_as_far_as_it_goes",),
+    ),
+    Mistake(
+        "a body of any size is read ahead whole",
+        PREFETCH,
+        "small = ahead_bytes // 2 if lanes > 1 else -1",
+        "small = 2**63 if lanes > 1 else -1",
+        (
+            "tests/contracts/test_prefetch.py::test_a_large_body_comes_piece_by_piece_in_its_turn_and_in_the_callers_thread",
+        ),
+    ),
+    Mistake(
+        "segments are gathered one after another",
+        "coordinator/state/files.py",
+        "        store.lanes,\n        parts,\n        lambda part: segment_lines(",
+        "        1,\n        parts,\n        lambda part: segment_lines(",
+        ("tests/steps/test_latency.py::test_475_segments_are_gathered_in_a_second_or_two",),
+    ),
+    Mistake(
+        "a file that has grown is read to its end before it is looked at",
+        "coordinator/state/files.py",
+        "while size <= file.size and (piece := stream.read(COPY_BYTES)):",
+        "while piece := stream.read(COPY_BYTES):",
+        ("tests/contracts/test_prefetch.py::test_a_part_that_has_grown_is_not_held_whole",),
     ),
 )
