@@ -24,11 +24,7 @@ T = TypeVar("T")
 
 
 class FarStore(MemoryStore):
-    """A store in memory, as far away as S3. With one lane it is read in a plain loop."""
-
-    def __init__(self, lanes: int) -> None:
-        super().__init__()
-        self.lanes = lanes
+    """A store in memory, as far away as S3."""
 
     def perform(self, operation: str, key: str, action: Callable[[], T]) -> T:
         """Reads alone take their time."""
@@ -43,7 +39,7 @@ def main() -> None:
     parser.add_argument("count", type=int)
     parser.add_argument("lanes", type=int)
     asked = parser.parse_args()
-    store = FarStore(asked.lanes)
+    store = FarStore()
     names = ",".join(f'"key {n}"' for n in range(KEYS))
     body = f"[[{names}],[{','.join(['1'] * KEYS)}]]\n".encode()
     digest, segment = hashlib.sha256(body).hexdigest(), (len(body), zlib.crc32(body))
@@ -51,10 +47,12 @@ def main() -> None:
     for number in range(asked.count):
         store.create(f"part/{number}", body)
         parts.append(
-            Part(key=f"part/{number}", size=len(body), sha256=digest, records=1, segments=(segment,))
+            Part(
+                key=f"part/{number}", size=len(body), sha256=digest, records=1, segments=(segment,)
+            )
         )
     with Gather(lambda one, other: one + other, 64 * MIB) as gathered:
-        for _, lines in segments_in_order(store, parts, 0, 64 * MIB):
+        for _, lines in segments_in_order(store, parts, 0, lanes=asked.lanes, ahead_bytes=64 * MIB):
             gathered.take(lines)
         if sum(total for _, total in gathered.groups()) != KEYS * asked.count:
             raise SystemExit("a segment is missing")

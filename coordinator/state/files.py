@@ -12,7 +12,7 @@ from coordinator.errors import AlreadyExists, KeyMissing, LedgerBroken, OutcomeU
 from coordinator.limits import MIB
 from coordinator.model import File, Part
 from coordinator.store.ports import Readable, Store
-from coordinator.store.prefetch import AHEAD_BYTES, pieces_in_order
+from coordinator.store.prefetch import AHEAD_BYTES, Stream, pieces_in_order
 from coordinator.store.streams import RawStream
 
 COPY_BYTES = 1 * MIB
@@ -59,7 +59,7 @@ def read_file(store: Store, file: File) -> Iterator[bytes]:
         )
 
 
-def files_in_order(store: Store, files: Iterable[File]) -> Iterator[tuple[File, Iterator[bytes]]]:
+def files_in_order(store: Store, files: Iterable[File]) -> Stream[File]:
     """Files and their pieces; see `read_file`. Small ones are read ahead."""
     return pieces_in_order(store.lanes, files, lambda file: read_file(store, file), weigh=_size)
 
@@ -119,18 +119,18 @@ def read_part(store: Store, part: Part) -> Iterator[bytes]:
         raise _broken(store, part) from error
 
 
-def parts_in_order(store: Store, parts: Iterable[Part]) -> Iterator[tuple[Part, Iterator[bytes]]]:
-    """Parts and their pieces; see `read_part`. Small ones are read ahead."""
-    return pieces_in_order(store.lanes, parts, lambda part: read_part(store, part), weigh=_size)
+def parts_in_order(store: Store, parts: Iterable[Part], lanes: int) -> Stream[Part]:
+    """Parts and their pieces; see `read_part`. Small ones are read ahead, in so many lanes."""
+    return pieces_in_order(lanes, parts, lambda part: read_part(store, part), weigh=_size)
 
 
 def segments_in_order(
-    store: Store, parts: Iterable[Part], partition: int, ahead_bytes: int
-) -> Iterator[tuple[Part, Iterator[bytes]]]:
+    store: Store, parts: Iterable[Part], partition: int, *, lanes: int, ahead_bytes: int
+) -> Stream[Part]:
     """Parts and the lines of one partition's segment of each; see `segment_lines`. Small segments are
-    read ahead, `ahead_bytes` of them at most."""
+    read ahead, in so many lanes, and `ahead_bytes` of them at most."""
     return pieces_in_order(
-        store.lanes,
+        lanes,
         parts,
         lambda part: segment_lines(store, part, partition),
         weigh=lambda part: part.segments[partition][0],

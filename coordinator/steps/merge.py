@@ -38,14 +38,14 @@ def merge_shard(place: Workplace, shard: Shard, attempt: str) -> Done:
 
 def _concatenate(place: Workplace, shard: Shard) -> File:
     key = place.keys.result(result_name(place.job, shard.id), place.results_draft)
-    parts = parts_in_order(place.store, shard.parts)
-    pieces = (piece for _, pieces in parts for piece in pieces)
-    return _write_result(place.store, key, place.job.sink.preamble(), pieces)
+    with closing(parts_in_order(place.store, shard.parts, place.lanes("merge"))) as parts:
+        pieces = chain.from_iterable(pieces for _, pieces in parts)
+        return _write_result(place.store, key, place.job.sink.preamble(), pieces)
 
 
 def _unpack(place: Workplace, parts: Sequence[Part]) -> Iterator[File]:
     """The blobs of an Objects sink, each as a result of its own."""
-    for _, pieces in parts_in_order(place.store, parts):
+    for _, pieces in parts_in_order(place.store, parts, place.lanes("merge")):
         with (
             damage_first(pieces),
             closing(io.BufferedReader(RawStream(Pieces(pieces)), COPY_BYTES)) as stream,

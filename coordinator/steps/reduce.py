@@ -34,9 +34,13 @@ def reduce_shard(place: Workplace, shard: Shard, attempt: str) -> Done:
     name = keys.part("reduce", shard.id, attempt, job.sink.extension)
     read = groups = records = 0
     with Gather(job.combine_function, job.limits.buffer_bytes, job.declared_types()) as gathered:
-        parts = read_parts(place.store, snapshot)
-        ahead_bytes = job.limits.buffer_bytes
-        for part, lines in segments_in_order(place.store, parts, partition, ahead_bytes):
+        for part, lines in segments_in_order(
+            place.store,
+            read_parts(place.store, snapshot),
+            partition,
+            lanes=place.lanes("reduce"),
+            ahead_bytes=job.limits.buffer_bytes,
+        ):
             read += part.segments[partition][0]
             with damage_first(lines):
                 gathered.take(lines)

@@ -12,7 +12,8 @@ from coordinator.errors import OutputInvalid
 from coordinator.job import Job
 from coordinator.keys import RunKeys
 from coordinator.loading.program import Program
-from coordinator.model import Receipt, RunRecord, Slice
+from coordinator.model import Receipt, RunRecord, Slice, Stage
+from coordinator.rules.pacing import lanes_of_each
 from coordinator.rules.slices import Slices
 from coordinator.state.runs import keys_of
 from coordinator.store.ports import Inputs, Store
@@ -42,6 +43,11 @@ class Workplace(RunPlace):
     @property
     def code_version(self) -> str:
         return self.program.version
+
+    def lanes(self, stage: Stage) -> int:
+        """In how many lanes an attempt at a stage reads, beside all others that run at a time."""
+        workers = min(self.run.plans[stage].shards, self.job.limits.concurrency)
+        return lanes_of_each(self.store.lanes, workers)
 
     @property
     def results_draft(self) -> str | None:

@@ -6,7 +6,7 @@ What is read ahead is bounded in number and in bytes. A store of one lane is rea
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, NamedTuple, TypeVar
 
@@ -19,6 +19,9 @@ ROUNDS = 2  # while the first in order is slow, the other lanes have more to do
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
+# Items, each with the pieces of its body.
+Stream = Generator[tuple[_T, Iterator[bytes]], None, None]
+
 
 def in_order(
     lanes: int,
@@ -27,7 +30,7 @@ def in_order(
     *,
     weigh: Callable[[_T], int] = lambda item: 0,
     ahead_bytes: int = AHEAD_BYTES,
-) -> Iterator[tuple[_T, _R]]:
+) -> Generator[tuple[_T, _R], None, None]:
     """Each item with what `read` gives for it, in the order of the items.
 
     `items` is advanced in the caller's thread, and `read` called in threads, `lanes` at a time; with
@@ -83,7 +86,7 @@ def pieces_in_order(
     *,
     weigh: Callable[[_T], int],
     ahead_bytes: int = AHEAD_BYTES,
-) -> Iterator[tuple[_T, Iterator[bytes]]]:
+) -> Stream[_T]:
     """Each item with the pieces of its body, in order. Small ones are read ahead, whole; a body of
     more than half of `ahead_bytes` comes piece by piece, when its turn comes."""
     small = ahead_bytes // 2 if lanes > 1 else -1
@@ -98,7 +101,7 @@ def pieces_in_order(
         yield item, pieces(item) if held is None else iter(held)
 
 
-def bodies(store: Store, listed: Iterable[Stat]) -> Iterator[tuple[str, bytes]]:
+def bodies(store: Store, listed: Iterable[Stat]) -> Generator[tuple[str, bytes], None, None]:
     """Key and body of each object that a listing shows, in order.
 
     Raises:

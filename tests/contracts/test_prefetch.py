@@ -16,7 +16,7 @@ from coordinator.model import Part
 from coordinator.state import files
 from coordinator.store.memory import MemoryStore
 from coordinator.store.ports import Readable, Store
-from coordinator.store.prefetch import ROUNDS, bodies, in_order, pieces_in_order
+from coordinator.store.prefetch import ROUNDS, Stream, bodies, in_order, pieces_in_order
 from tests.support import memory_within
 
 LANES = 4
@@ -170,7 +170,7 @@ def test_whoever_stops_half_way_waits_for_those_under_way_and_begins_no_other() 
     numbers = Asked(1000)
     found = in_order(LANES, numbers, read)
     next(found)
-    found.close()  # type: ignore[attr-defined]
+    found.close()
 
     assert lanes_in_use() == []
     assert sorted(begun) == sorted(ended)
@@ -284,7 +284,7 @@ class TestBodies:
             laned.create(f"{number:02}", b"")
         found = bodies(laned, laned.list(""))
         assert next(found)[0] == "00"
-        found.close()  # type: ignore[attr-defined]
+        found.close()
 
 
 # ------------------------------------------------------------------------------------------------
@@ -350,9 +350,11 @@ def parts_in(store: Store, count: int) -> list[Part]:
     return found
 
 
-READS: dict[str, Callable[[Store, list[Part]], Iterator[tuple[Part, Iterator[bytes]]]]] = {
-    "parts": files.parts_in_order,
-    "segments": lambda store, parts: files.segments_in_order(store, parts, 1, MIB),
+READS: dict[str, Callable[[Store, list[Part]], Stream[Part]]] = {
+    "parts": lambda store, parts: files.parts_in_order(store, parts, LANES),
+    "segments": lambda store, parts: files.segments_in_order(
+        store, parts, 1, lanes=LANES, ahead_bytes=MIB
+    ),
     "files": files.files_in_order,  # type: ignore[dict-item]
 }
 
@@ -403,17 +405,16 @@ class TestParts:
         store = Watched()
         found = READS[read](store, parts_in(store, 100))
         next(found)
-        found.close()  # type: ignore[attr-defined]
+        found.close()
 
         assert store.opened == store.closed <= WINDOW
 
 
 def test_a_part_that_has_grown_is_not_held_whole() -> None:
     store = MemoryStore()
-    store.lanes = LANES
     parts = parts_in(store, 3)
     store.delete(["part/1"])
     store.create("part/1", bytes(64 * MIB))
 
     with memory_within(8 * MIB), pytest.raises(LedgerBroken, match="part/1"):
-        list(files.parts_in_order(store, parts))
+        list(files.parts_in_order(store, parts, LANES))

@@ -227,7 +227,7 @@ MISTAKES = (
     Mistake(
         "segments are gathered one after another",
         "coordinator/state/files.py",
-        "        store.lanes,\n        parts,\n        lambda part: segment_lines(",
+        "        lanes,\n        parts,\n        lambda part: segment_lines(",
         "        1,\n        parts,\n        lambda part: segment_lines(",
         ("tests/steps/test_latency.py::test_475_segments_are_gathered_in_a_second_or_two",),
     ),

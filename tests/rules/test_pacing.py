@@ -17,6 +17,7 @@ from coordinator.rules.pacing import (
     Pace,
     backoff_seconds,
     is_skewed,
+    lanes_of_each,
     pause_seconds,
     pieces,
 )
@@ -266,3 +267,16 @@ def test_whatever_the_jitter_the_second_pause_is_longer_than_the_first(
     waves: int, one: float, other: float
 ) -> None:
     assert pause_seconds(waves, 0.0, one) < pause_seconds(waves + 1, 0.0, other)
+
+
+# ------------------------------------------------------------------------------------------------
+# Reading beside others
+# ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("workers", "each"), [(0, 32), (1, 32), (5, 32), (6, 26), (100, 1), (160, 1), (10_000, 1)]
+)
+def test_all_workers_together_read_no_more_than_a_prefix_serves(workers: int, each: int) -> None:
+    assert lanes_of_each(32, workers) == each
+    assert lanes_of_each(1, workers) == 1

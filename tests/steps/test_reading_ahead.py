@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -87,3 +88,20 @@ def test_an_attempt_at_which_a_lane_fails_is_tried_again(job: Callable[[], Job])
     store.away = None
 
     assert isinstance(try_once(place, message, "b"), Answered)
+
+
+@pytest.mark.parametrize(
+    ("shards", "concurrency", "lanes"),
+    [(1, 100, 4), (40, 100, 4), (60, 100, 2), (1000, 100, 1), (1000, 40, 4)],
+)
+def test_a_worker_leaves_lanes_to_those_beside_it(
+    shards: int, concurrency: int, lanes: int
+) -> None:
+    declared = keyed()
+    declared.limits = Limits(concurrency=concurrency, tolerated=100)
+    world = World(declared, dict(BODIES), store=Laned())
+    place, _ = following(*begun(world))
+    plan = place.run.plans["reduce"].model_copy(update={"shards": shards})
+    run = place.run.model_copy(update={"plans": {**place.run.plans, "reduce": plan}})
+
+    assert replace(place, run=run).lanes("reduce") == lanes
