@@ -6,6 +6,7 @@ import hashlib
 import threading
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -15,8 +16,15 @@ from coordinator.limits import KIB, MIB
 from coordinator.model import Part
 from coordinator.state import files
 from coordinator.store.memory import MemoryStore
-from coordinator.store.ports import Readable, Store
-from coordinator.store.prefetch import ROUNDS, Stream, bodies, in_order, pieces_in_order
+from coordinator.store.ports import Readable, Stat, Store
+from coordinator.store.prefetch import (
+    AHEAD_BYTES,
+    ROUNDS,
+    Stream,
+    bodies,
+    in_order,
+    pieces_in_order,
+)
 from tests.support import memory_within
 
 LANES = 4
@@ -159,23 +167,35 @@ def test_what_cannot_be_weighed_is_an_error_in_its_turn() -> None:
         next(found)
 
 
-def test_whoever_stops_half_way_waits_for_those_under_way_and_begins_no_other() -> None:
+def test_whoever_stops_half_way_waits_for_those_under_way_and_begins_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stopped = threading.Event()
     begun: list[int] = []
     ended: list[int] = []
 
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            stopped.set()
+            super().shutdown(wait=wait)
+
     def read(number: int) -> None:
         begun.append(number)
+        if number:
+            assert stopped.wait(LONG)
         ended.append(number)
 
+    monkeypatch.setattr("coordinator.store.prefetch.ThreadPoolExecutor", Pool)
     numbers = Asked(1000)
     found = in_order(LANES, numbers, read)
     next(found)
     found.close()
 
     assert lanes_in_use() == []
-    assert sorted(begun) == sorted(ended)
     assert numbers.count == WINDOW
-    assert len(begun) <= WINDOW
+    assert sorted(begun) == sorted(ended)
+    assert len(begun) <= 1 + LANES
 
 
 def test_whoever_fails_half_way_leaves_no_thread() -> None:
@@ -193,7 +213,9 @@ def test_whoever_fails_half_way_leaves_no_thread() -> None:
 # ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("weight", "ahead"), [(0, WINDOW), (1, WINDOW), (40, 3), (500, 1)])
+@pytest.mark.parametrize(
+    ("weight", "ahead"), [(0, WINDOW), (1, WINDOW), (33, 4), (40, 3), (50, 2), (500, 1)]
+)
 def test_what_is_read_ahead_is_bounded_in_number_and_in_bytes(weight: int, ahead: int) -> None:
     numbers = Asked(50)
 
@@ -202,6 +224,36 @@ def test_what_is_read_ahead_is_bounded_in_number_and_in_bytes(weight: int, ahead
     ):
         assert numbers.count == min(number + ahead, 50)
     assert numbers.count == 50
+
+
+def test_what_was_taken_makes_room_for_as_much() -> None:
+    sizes = [90, 5, 5, 5, 50, 45, 1]
+    numbers = Asked(len(sizes))
+    found = in_order(
+        LANES, numbers, lambda number: number, weigh=lambda it: sizes[it], ahead_bytes=100
+    )
+
+    assert [numbers.count for _ in found] == [3, 6, 6, 6, 7, 7, 7]
+
+
+@pytest.mark.parametrize(("size", "ahead"), [(50, 2), (25, 4), (51, WINDOW)])
+def test_of_bodies_those_count_that_are_read_ahead(size: int, ahead: int) -> None:
+    numbers = Asked(30)
+    found = pieces_in_order(
+        LANES, numbers, lambda _: iter([b""]), weigh=lambda _: size, ahead_bytes=100
+    )
+
+    assert [numbers.count for _ in found] == [min(number + ahead, 30) for number in range(30)]
+
+
+def test_listed_bodies_count_with_the_size_in_the_listing() -> None:
+    store = MemoryStore()
+    store.lanes = LANES
+    store.create("a", b"")
+    numbers = Asked(10)
+    listed = (Stat("a", AHEAD_BYTES // 2, "", 0.0) for _ in numbers)
+
+    assert [numbers.count for _ in bodies(store, listed)] == [*range(2, 11), 10]
 
 
 def test_memory_does_not_grow_with_the_number_of_bodies() -> None:
@@ -213,7 +265,10 @@ def test_memory_does_not_grow_with_the_number_of_bodies() -> None:
             assert len(body) == size
 
 
-def test_a_large_body_comes_piece_by_piece_in_its_turn_and_in_the_callers_thread() -> None:
+@pytest.mark.parametrize("lanes", [2, LANES])
+def test_a_large_body_comes_piece_by_piece_in_its_turn_and_in_the_callers_thread(
+    lanes: int,
+) -> None:
     sizes = [1, 50, 51, 2, 1000]
     readers: dict[int, str] = {}
 
@@ -221,7 +276,7 @@ def test_a_large_body_comes_piece_by_piece_in_its_turn_and_in_the_callers_thread
         readers[size] = threading.current_thread().name
         yield from (b"x" for _ in range(size))
 
-    for size, body in pieces_in_order(LANES, sizes, pieces, weigh=lambda it: it, ahead_bytes=100):
+    for size, body in pieces_in_order(lanes, sizes, pieces, weigh=lambda it: it, ahead_bytes=100):
         assert (size not in readers) == (size > 50)
         assert b"".join(body) == b"x" * size
 
@@ -239,7 +294,7 @@ def test_with_one_lane_every_body_comes_piece_by_piece() -> None:
             given.append(piece)
             yield piece
 
-    for _, body in pieces_in_order(1, range(3), pieces, weigh=lambda _: 2):
+    for _, body in pieces_in_order(1, range(3), pieces, weigh=lambda _: 0):
         given.clear()
         assert next(body) == b"a"
         assert given == [b"a"]
