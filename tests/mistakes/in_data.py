@@ -236,6 +236,6 @@ MISTAKES = (
         "coordinator/state/files.py",
         "while size <= file.size and (piece := stream.read(COPY_BYTES)):",
         "while piece := stream.read(COPY_BYTES):",
-        ("tests/contracts/test_prefetch.py::test_a_part_that_has_grown_is_not_held_whole",),
+        ("tests/state/test_files_ahead.py::test_a_part_that_has_grown_is_not_held_whole",),
     ),
 )
