@@ -98,6 +98,7 @@ MADE = {
     "run.json": "RunKeys.run",
     "runs/": "JobKeys.runs",
     "published/": "JobKeys.published",
+    "results/": "JobKeys.results",
     "cdk.out/": "made by CDK",
     "coordinator.py": "a module of a user that is named like ours",
     "queue.py": "a module of a user that is named like one of Python's",

@@ -73,7 +73,7 @@ def machine(
     inputs = {f"s3://{BUCKET}/words/inputs/big.txt": b"a\n" * SHARDS}
     forget_everything()
     monkeypatch.setattr(wiring, "store", lambda: store)
-    monkeypatch.setattr(wiring, "inputs", lambda: MemoryInputs(inputs))
+    monkeypatch.setattr(wiring, "inputs", lambda glob: MemoryInputs(inputs))
     yield Machine()
     monkeypatch.undo()
     forget_everything()

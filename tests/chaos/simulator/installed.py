@@ -53,7 +53,7 @@ def installed(
     ours: dict[str, Any] = {"loaded_job": cloud.loaded_job, "settings": settled}
     replaced: list[tuple[Any, str, Any]] = [
         (wiring, "store", lambda: cloud.store),
-        (wiring, "inputs", lambda: cloud.inputs),
+        (wiring, "inputs", lambda glob: cloud.inputs),
         (wiring, "states", lambda: cloud),
         (wiring, "sqs", lambda: cloud),
         (wiring, "now", cloud.now),
