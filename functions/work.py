@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import random
 import time
+from random import SystemRandom
 from typing import Any
 
 from aws_lambda_powertools.metrics import MetricUnit
@@ -51,7 +51,7 @@ def work(record: SQSRecord, remaining_seconds: float) -> None:
         attempt=attempt,
         receives=receives,
         guard=Pace(remaining_seconds, look_around(place, message), time.monotonic),
-        jitter=random.random,
+        jitter=SystemRandom().random,
     )
     if isinstance(verdict, Unwanted):
         answers.dropped(message, verdict.reason)

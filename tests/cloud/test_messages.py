@@ -206,7 +206,7 @@ def test_a_failed_attempt_is_seen_again_after_its_backoff(
 ) -> None:
     """Three quarters of two seconds, of four, of eight, and of five minutes at most."""
     cloud = make_cloud(write_job(limits="attempts=100"))
-    monkeypatch.setattr(work, "random", SimpleNamespace(random=lambda: 0.75))
+    monkeypatch.setattr(work, "SystemRandom", lambda: SimpleNamespace(random=lambda: 0.75))
     state = dispatched(cloud, 1)
     slow_down = aws_error("SlowDown", 503, "GetObject")
     cloud.faults.refuse("s3.GetObject", error=slow_down, match=key_contains("inputs/"))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
+from random import SystemRandom
 from typing import TYPE_CHECKING
 
 import boto3.session
@@ -63,7 +63,11 @@ def make_client(
     return session.client("s3", region_name=region, endpoint_url=endpoint_url, config=config)
 
 
-def full_jitter(attempt: int, uniform: Callable[[], float] = random.random) -> float:
+# Of the operating system: containers thawed from one snapshot would share a generator's state.
+_uniform = SystemRandom().random
+
+
+def full_jitter(attempt: int, uniform: Callable[[], float] = _uniform) -> float:
     """Seconds to wait before try `attempt + 1`: anything up to 0.1 × 2^attempt, 5 at most."""
     return uniform() * min(5.0, 0.1 * 2.0**attempt)
 

@@ -66,7 +66,7 @@ def installed(
         (reconcile, "SystemRandom", lambda: random.Random(7)),
         (work, "new_attempt", cloud.new_id),
         (work, "Pace", guard),
-        (work, "random", draw),
+        (work, "SystemRandom", lambda: draw),
         (wiring, "_seen", {}),
         (reconcile, "INLINE_ITEMS", most_inline),
         (plan, "PAGES_AN_INVOCATION", pages),
