@@ -10,7 +10,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from coordinator.errors import FanfoldError as FanfoldError, RetryableError as RetryableError
+    from coordinator.errors import (
+        FanfoldError as FanfoldError,
+        Refuse as Refuse,
+        Retry as Retry,
+        RetryableError as RetryableError,
+        StopRun as StopRun,
+    )
     from coordinator.formats.csv import Csv as Csv
     from coordinator.formats.jsonlines import JsonLines as JsonLines
     from coordinator.formats.lines import Lines as Lines
@@ -26,7 +32,10 @@ __version__ = "0.1.0"
 _HOMES = {
     "errors": (
         "FanfoldError",
+        "Refuse",
+        "Retry",
         "RetryableError",
+        "StopRun",
     ),
     "formats.csv": ("Csv",),
     "formats.jsonlines": ("JsonLines",),

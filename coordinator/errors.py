@@ -4,6 +4,7 @@
     ├── RetryableError            fate RETRY: the attempt is noted and the shard tried again
     │   ├── StoreUnavailable      throttled, timed out, or answered with a server fault
     │   ├── OutcomeUnknown        a write may or may not have happened: read back before going on
+    │   ├── Retry                 the job's code wants its record tried again
     │   └── AttemptFailed         the attempt died or was stopped before it could commit
     ├── ShardError                fate SHARD: the shard is noted and not tried again in this tenure
     │   ├── MapFailed             map_batch or map_shard raised outside a single record
@@ -12,6 +13,7 @@
     │   ├── DuplicateName         two results of an Objects sink have one name
     │   └── SourceContradicted    the input is not what the declaration says of it
     ├── RunError                  fate RUN: the run stops; the same run id takes it up again
+    │   ├── StopRun               the job's code ends the run
     │   ├── InputChanged          a pinned object is not what it was, or is gone
     │   ├── InputUnreadable       an object can't be opened (permission, not a file)
     │   ├── OutputUnwritable      the output can't be written (full, read-only)
@@ -35,7 +37,8 @@
     └── ConditionRefused          a conditional write that did not happen: control flow of the steps
         ├── AlreadyExists         put-if-absent found the key taken
         └── Changed               compare-and-swap found another version
-    plus KeyMissing, raised by a store for a key that is not there.
+    plus KeyMissing, raised by a store for a key that is not there, and Refuse, by which the job's
+    code puts a record into quarantine.
 
 A message is one or two sentences that name the object and the way out.
 """
@@ -43,10 +46,15 @@ A message is one or two sentences that name the object and the way out.
 from __future__ import annotations
 
 from enum import StrEnum
+from math import inf
 from typing import ClassVar
 
 REASON_LETTERS = 200
 MESSAGE_LETTERS = 2000
+
+
+class Refuse(Exception):
+    """A job's code refuses a record, with this reason: it goes to quarantine."""
 
 
 class Fate(StrEnum):
@@ -82,6 +90,20 @@ class StoreUnavailable(RetryableError):
 
 class OutcomeUnknown(RetryableError):
     """A write was sent and its answer lost: it may have happened."""
+
+
+class Retry(RetryableError):
+    """A job's code wants a record, or what it is reducing, tried again: now may be the wrong time.
+
+    Args:
+        after: in how many seconds at the earliest; else with growing pauses.
+    """
+
+    def __init__(self, reason: str = "", *, after: float = 0.0) -> None:
+        if not 0 <= after < inf:
+            raise ValueError(f"Retry(after={after!r}) must be a number of seconds, 0 or more")
+        super().__init__(reason)
+        self.after = after
 
 
 class AttemptFailed(RetryableError):
@@ -121,6 +143,10 @@ class Unencodable(ValueError):
 
 class RunError(FanfoldError):
     """The run stops here. The same run id takes it up again once the cause is gone."""
+
+
+class StopRun(RunError):
+    """A job's code ends the run, with this reason."""
 
 
 class InputChanged(RunError):
@@ -258,5 +284,6 @@ def reason_of(error: BaseException) -> str:
     except Exception:  # noqa: BLE001  the job's own `__str__` raised
         text = ""
     first = text.splitlines()[0] if text else ""
-    line = f"{type(error).__name__}: {first}"[:REASON_LETTERS].rstrip(": ")
+    told = first if first and isinstance(error, Refuse) else f"{type(error).__name__}: {first}"
+    line = told[:REASON_LETTERS].rstrip(": ")
     return line.encode(errors="backslashreplace").decode()

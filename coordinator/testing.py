@@ -41,7 +41,9 @@ class InlineCrew:
 
     def work(self, run: RunRecord, messages: Sequence[Message], hear: Hear) -> None:
         """Have every message answered or failed."""
-        place = Workplace(self.store, run, self.clock, self.inputs, self.job, PROGRAM)
+        place = Workplace(
+            self.store, run, self.clock, self.inputs, self.job, PROGRAM, pause=lambda seconds: None
+        )
         for message in messages:
             self._finish(place, message, hear)
 

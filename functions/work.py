@@ -10,7 +10,14 @@ from aws_lambda_powertools.metrics import MetricUnit
 from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from coordinator.errors import AttemptFailed, KeyMissing, MapFailed, ReduceFailed
+from coordinator.errors import (
+    AttemptFailed,
+    KeyMissing,
+    MapFailed,
+    ReduceFailed,
+    Retry,
+    StopRun,
+)
 from coordinator.ids import new_attempt
 from coordinator.model import Answer, Message, Note
 from coordinator.rules.pacing import Pace
@@ -18,6 +25,8 @@ from coordinator.rules.probing import is_to_die
 from coordinator.steps.attempts import Again, Answered, Unwanted, attend
 from coordinator.steps.split import look_around
 from functions import answers, telemetry, wiring
+
+JOBS_OWN = (MapFailed, ReduceFailed, Retry, StopRun)  # whose text is the job's
 
 
 @telemetry.entry_point
@@ -78,7 +87,7 @@ def work(record: SQSRecord, remaining_seconds: float) -> None:
 def loggable(note: Note) -> str:
     """A note's reason, unless it is the text of an exception of the job's, which may hold what was
     in a record: that stays in the note."""
-    if note.error in {MapFailed.__name__, ReduceFailed.__name__}:
+    if note.error in {kind.__name__ for kind in JOBS_OWN}:
         return "the job's code raised; the note in S3 says what"
     return note.reason
 

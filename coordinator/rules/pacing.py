@@ -25,6 +25,11 @@ READS_TOGETHER = 160
 BACKOFF_SECONDS = 1.0
 BACKOFF_MOST_SECONDS = 300.0
 
+RECORD_TRIES = 4  # of a record in one attempt, while its job asks for them
+RECORD_PAUSE_SECONDS = (
+    10.0  # that a worker waits at most for one; what takes longer waits in the queue
+)
+
 PAUSE_SECONDS = 60.0
 PAUSE_FACTOR = 4.0
 PAUSE_MOST_SECONDS = 900.0
@@ -69,6 +74,13 @@ def backoff_seconds(receives: int, jitter: float) -> float:
     Source: "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
     """
     return float(jitter * min(BACKOFF_MOST_SECONDS, BACKOFF_SECONDS * 2 ** min(receives, 16)))
+
+
+def record_pause_seconds(tries: int, after_seconds: float, jitter: float) -> float | None:
+    """How long a worker waits before it tries a record again that was tried so often; None where it
+    is left to the queue."""
+    wait = max(after_seconds, backoff_seconds(tries, jitter))
+    return wait if tries < RECORD_TRIES and wait <= RECORD_PAUSE_SECONDS else None
 
 
 def pause_seconds(waves: int, passed_seconds: float, jitter: float) -> int:

@@ -22,6 +22,7 @@ from coordinator.errors import (
     FanfoldError,
     Fate,
     MapFailed,
+    Retry,
     ToleranceExceeded,
     message_of,
     reason_of,
@@ -51,6 +52,7 @@ from coordinator.steps.split import walk
 from coordinator.steps.workplace import UNHURRIED, Done, Guard, RunPlace, Workplace
 
 ATTEMPT_HOURS = 12
+ASKED_SECONDS_MOST = 3600.0  # that a job can have a message wait in its queue
 CREEPING_SPLITS = 12  # of a shard's last child, that gave a record each
 SPLITS_MOST = 100  # of a shard's last child: its id is part of names
 KEY_LETTERS = 40
@@ -129,7 +131,8 @@ def attend(
     )
     note = keep_note(place, message, note)
     if error.fate is Fate.RETRY and receives < place.job.limits.attempts:
-        return Again(note=note, delay_seconds=backoff_seconds(receives, jitter()))
+        asked = min(error.after, ASKED_SECONDS_MOST) if isinstance(error, Retry) else 0.0
+        return Again(note=note, delay_seconds=max(asked, backoff_seconds(receives, jitter())))
     return Failed(note=note)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Protocol
 
-from coordinator.errors import FanfoldError, MapFailed, reason_of
+from coordinator.errors import FanfoldError, MapFailed, Retry, reason_of
 from coordinator.formats.base import Batch, Reader, places
 from coordinator.job import Job
 from coordinator.model import Receipt, Shard, Slice
@@ -60,6 +60,7 @@ def map_shard(place: Workplace, shard: Shard, attempt: str, guard: Guard) -> Don
             refuse=parts.refuse,
             guard=guard,
             context=lambda key, offset: Context(job.name, run.run_id, shard.id, key, offset),
+            insist=place.insist,
         )
         mapped.run()
         written, refused = parts.close()
@@ -106,6 +107,7 @@ class MapShard:
         refuse: Refuse,
         guard: Guard,
         context: Callable[[str, int], Context],
+        insist: Callable[[Callable[[], None], Retry], None],
     ) -> None:
         self.job = job
         self.reader = reader
@@ -114,6 +116,7 @@ class MapShard:
         self.refuse = refuse
         self.guard = guard
         self.context = context
+        self.insist = insist
         self.records_in = 0
         self.quarantined = 0
         self.blank = 0
@@ -198,6 +201,18 @@ class MapShard:
                 else:
                     take(call(record))
                 taken.append(number)
+            except Retry as error:
+                try:
+                    refused = self._map_again(batch, number, error)
+                except Retry:
+                    if not (anything or number):
+                        raise
+                    done = number  # what is done is kept, and the rest tried again as another shard
+                    break
+                if refused is None:
+                    taken.append(number)
+                else:
+                    refusals.append((batch.unit(number), reason_of(refused)))
             except FanfoldError:
                 raise
             except Exception as error:  # noqa: BLE001  a record its map refuses
@@ -207,6 +222,19 @@ class MapShard:
             refusals.append((batch.unit(taken[which]), reason_of(refusal)))
         return done
 
+    def _map_again(self, batch: Batch, number: int, error: Retry) -> Exception | None:
+        """Map a record again, as its job wants; gives the error by which it is refused, if it is."""
+        record = batch.records[number]
+        place = self.context(batch.slice.key, batch.offset(batch.unit(number)))
+        given = (record, place) if self._wants_context else (record,)
+        try:
+            self.insist(lambda: self.outlet.take(self._call(*given)), error)
+        except FanfoldError:
+            raise
+        except Exception as refused:  # noqa: BLE001  as of any record
+            return refused
+        return None
+
     def _map_batches(self, found: Iterator[Batch]) -> None:
         for group in _groups(found, self.job.batch_size):
             if self.guard.tripped() and self.records_in:
@@ -214,7 +242,14 @@ class MapShard:
                 return
             refusals: list[list[tuple[int, str]]] = [[] for _ in group]
             records = [record for batch in group for record in batch.records]
-            if records and self._try(records) is not None:
+            try:
+                blamed = self._try(records) if records else None
+            except Retry:
+                if not self.records_in:
+                    raise
+                self._stop_before(group[0])
+                return
+            if blamed is not None:
                 self._map_one_at_a_time(group, refusals)
             for batch, refused in zip(group, refusals, strict=True):
                 self._account(batch, refused)
@@ -228,9 +263,16 @@ class MapShard:
 
     def _try(self, records: list[Any]) -> Exception | None:
         """Map a list of records; nothing of it reaches the output if it gives an error."""
+
+        def once() -> None:
+            self.outlet.take(self._call(records))
+
         refused: Exception | None = None
         try:
-            self.outlet.take(self._call(records))
+            try:
+                once()
+            except Retry as error:
+                self.insist(once, error)
         except FanfoldError:
             raise
         except Exception as error:  # noqa: BLE001  the map refuses some record of these

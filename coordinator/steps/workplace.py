@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from random import SystemRandom
 from typing import Any, Protocol
 
 from pydantic import BaseModel
 
-from coordinator.errors import OutputInvalid
+from coordinator.errors import OutputInvalid, Retry
 from coordinator.job import Job
 from coordinator.keys import RunKeys
 from coordinator.loading.program import Program
 from coordinator.model import Receipt, RunRecord, Slice, Stage
-from coordinator.rules.pacing import lanes_of_each
+from coordinator.rules.pacing import lanes_of_each, record_pause_seconds
 from coordinator.rules.slices import Slices
 from coordinator.state.runs import keys_of
 from coordinator.store.ports import Inputs, Store
@@ -34,15 +36,36 @@ class RunPlace:
 
 @dataclass(frozen=True, slots=True)
 class Workplace(RunPlace):
-    """Everything that the attempts of one run stand on."""
+    """Everything that the attempts of one run stand on. `pause` waits so many seconds, `jitter`
+    gives random numbers in [0, 1)."""
 
     inputs: Inputs
     job: Job
     program: Program
+    pause: Callable[[float], None] = time.sleep
+    jitter: Callable[[], float] = SystemRandom().random
 
     @property
     def code_version(self) -> str:
         return self.program.version
+
+    def insist(self, do: Callable[[], None], error: Retry) -> None:
+        """Try what the job's code wants tried again, a few times.
+
+        Raises:
+            Retry: it did not help; or the job wants more time than a worker waits.
+        """
+        tries = 1
+        while (wait := record_pause_seconds(tries, error.after, self.jitter())) is not None:
+            self.pause(wait)
+            try:
+                do()
+            except Retry as again:
+                error = again
+                tries += 1
+            else:
+                return
+        raise error
 
     def lanes(self, stage: Stage) -> int:
         """In how many lanes an attempt at a stage reads, beside all others that run at a time."""

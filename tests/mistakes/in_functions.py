@@ -71,8 +71,8 @@ MISTAKES = (
     Mistake(
         "a record's contents are logged",
         WORK,
-        "if note.error in {MapFailed.__name__, ReduceFailed.__name__}:",
-        "if note.error == ReduceFailed.__name__:",
+        "JOBS_OWN = (MapFailed, ReduceFailed, Retry, StopRun)",
+        "JOBS_OWN = (ReduceFailed, Retry, StopRun)",
         ("tests/cloud/test_observability.py::test_what_a_job_says_of_its_records_is_not_logged",),
     ),
     Mistake(

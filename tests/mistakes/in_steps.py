@@ -30,10 +30,26 @@ MISTAKES = (
         shared=True,
     ),
     Mistake(
+        "a record that is to be tried again later is not waited for",
+        ATTEMPTS,
+        "delay_seconds=max(asked, backoff_seconds(receives, jitter()))",
+        "delay_seconds=backoff_seconds(receives, jitter())",
+        ("tests/steps/test_fates.py::test_what_cannot_be_waited_for_is_left_to_the_queue",),
+    ),
+    Mistake(
+        "what was mapped before a record that does not come right is done again",
+        "coordinator/steps/map.py",
+        "                    if not (anything or number):\n                        raise\n",
+        "                    raise\n",
+        (
+            "tests/steps/test_fates.py::test_what_is_done_is_kept_and_the_rest_goes_on_as_another_shard",
+        ),
+    ),
+    Mistake(
         "a backoff does not ask for the receives",
         ATTEMPTS,
-        "delay_seconds=backoff_seconds(receives, jitter())",
-        "delay_seconds=backoff_seconds(1, jitter())",
+        "delay_seconds=max(asked, backoff_seconds(receives, jitter()))",
+        "delay_seconds=max(asked, backoff_seconds(1, jitter()))",
         (
             "tests/steps/test_attempts.py::test_a_failed_attempt_is_tried_again_after_a_wait_that_doubles",
         ),
@@ -41,8 +57,8 @@ MISTAKES = (
     Mistake(
         "a backoff does not ask for its jitter",
         ATTEMPTS,
-        "delay_seconds=backoff_seconds(receives, jitter())",
-        "delay_seconds=backoff_seconds(receives, 1.0)",
+        "delay_seconds=max(asked, backoff_seconds(receives, jitter()))",
+        "delay_seconds=max(asked, backoff_seconds(receives, 1.0))",
         (
             "tests/steps/test_attempts.py::test_a_failed_attempt_is_tried_again_after_a_wait_that_doubles",
         ),

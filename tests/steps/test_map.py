@@ -15,6 +15,7 @@ from coordinator.errors import (
     InputChanged,
     MapFailed,
     OutputInvalid,
+    Retry,
     RetryableError,
     RunCancelled,
     StoreUnavailable,
@@ -106,8 +107,18 @@ def job_of(form: str, look: Callable[[Object], Any]) -> Job:
     return job
 
 
+def once(do: Callable[[], None], error: Retry) -> None:
+    """Does nothing again."""
+    raise error
+
+
 def shard_over(
-    job: Job, inputs: MemoryInputs, *, guard: Guard = UNHURRIED, refused: list[str] | None = None
+    job: Job,
+    inputs: MemoryInputs,
+    *,
+    guard: Guard = UNHURRIED,
+    refused: list[str] | None = None,
+    insist: Callable[[Callable[[], None], Retry], None] = once,
 ) -> MapShard:
     """A shard of all the objects."""
     slices = [Slice.whole(pin(inputs, key)) for key in sorted(inputs.objects)]
@@ -120,6 +131,7 @@ def shard_over(
         refuse=lambda key, offset, number, reason: said.append(f"{key}: {reason}"),
         guard=guard,
         context=lambda key, offset: Context("job", "run", "0", key, offset),
+        insist=insist,
     )
 
 
