@@ -99,7 +99,8 @@ def destroy(
     _cdk(["destroy", *(["--force"] if yes else [])], target)
     if target.account.standing(target.stack) is None:
         own = standing.outputs
-        _say(f"What stays: s3://{own['Bucket']}, with all inputs, runs and results in it.")
+        if "Bucket" in own:
+            _say(f"What stays: s3://{own['Bucket']}, with all inputs, runs and results in it.")
         if "KeyArn" in own:
             _say(f"What stays: the key {own['KeyArn']}, without which they can't be read.")
 

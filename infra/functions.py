@@ -16,6 +16,7 @@ from coordinator.rules.transport import (
     COORDINATOR_SECONDS,
     METRICS,
 )
+from infra.arns import answered_arns, executions_arn
 from infra.log_groups import LogGroups
 from infra.names import Names
 from infra.options import INVOCATIONS_A_POLLER, Options
@@ -94,7 +95,7 @@ class Functions(Construct):
         allow(
             role,
             "states:DescribeExecution",
-            on=[self._names.executions_arn(self)],
+            on=[executions_arn(self, self._names)],
             why="Any execution of this machine may be the owner that it meets.",
         )
 
@@ -112,7 +113,7 @@ class Functions(Construct):
     def _allow_work(self, role: iam.Role) -> None:
         self._storage.allow_reading(role, self._keys.runs, self._keys.results)
         self._storage.allow_writing(role, self._keys.runs, self._keys.results)
-        self._storage.allow_reading_inputs(role)
+        self._storage.allow_reading_inputs(role, probes=True)
         self._allow_answering(role)
 
     def _allow_bury(self, role: iam.Role) -> None:
@@ -126,7 +127,7 @@ class Functions(Construct):
             role,
             "states:SendTaskSuccess",
             "states:SendTaskFailure",
-            on=self._names.answered_arns(self),
+            on=answered_arns(self, self._names),
             why="What a token's answer is checked against is not documented; all are this job's.",
         )
 

@@ -48,13 +48,12 @@ class Readers:
 
 
 def input_locations(job: Job, options: Options, bucket: str) -> tuple[Location, ...]:
-    """Where a job's inputs lie: as given by option, or its own folder; what uploads start; and those
-    of probes."""
+    """Where a job's inputs lie: as given by option, or its own folder; and what uploads start."""
     given = options.input_locations() or (Location(bucket, JobKeys(job.name).inputs),)
     uploaded = (
         Location(options.uploads or bucket, upload.prefix) for upload in uploads(job.triggers)
     )
-    return (*given, *uploaded, Location(bucket, JobKeys(job.name).probe))
+    return (*given, *uploaded)
 
 
 def patterns(locations: Iterable[Location]) -> dict[str, list[str]]:

@@ -12,6 +12,7 @@ from coordinator.rules.transport import (
     receives,
     visibility_seconds,
 )
+from infra.arns import queue_arn
 from infra.names import Names
 from infra.policies import acknowledge, allow
 from infra.storage import Storage
@@ -44,7 +45,7 @@ class Queues(Construct):
                 redrive_permission=sqs.RedrivePermission.BY_QUEUE,
                 source_queues=[
                     # by name: the work queue names this one in turn
-                    sqs.Queue.from_queue_arn(self, "WorkByName", names.queue_arn(self))
+                    sqs.Queue.from_queue_arn(self, "WorkByName", queue_arn(self, names))
                 ],
             ),
         )

@@ -7,6 +7,7 @@ from importlib import resources
 from aws_cdk import Aws, aws_stepfunctions as sfn
 from constructs import Construct
 
+from infra.arns import executions_arn, machine_arn
 from infra.functions import Functions
 from infra.log_groups import LogGroups
 from infra.names import FAN_OUT_LABEL, Names
@@ -40,12 +41,12 @@ class StateMachine(Construct):
         tracing: bool,
     ) -> None:
         super().__init__(scope, construct_id)
-        machine_arn = names.machine_arn(self)
+        machine = machine_arn(self, names)
         self.role = service_role(
             self,
             "Role",
             "states.amazonaws.com",
-            sources=[machine_arn, f"{machine_arn}/{FAN_OUT_LABEL}"],
+            sources=[machine, f"{machine}/{FAN_OUT_LABEL}"],
         )
         invoked = (functions.plan, functions.reconcile, functions.publish)
         allow(
@@ -99,9 +100,9 @@ class StateMachine(Construct):
         Source: "IAM policies for using Distributed Map states", Step Functions developer guide;
         what CDK's own construct leaves out is in aws/aws-cdk issue 35390.
         """
-        executions = names.executions_arn(self)
-        children = names.executions_arn(self, FAN_OUT_LABEL)
-        allow(self.role, "states:StartExecution", on=[names.machine_arn(self)])
+        executions = executions_arn(self, names)
+        children = executions_arn(self, names, FAN_OUT_LABEL)
+        allow(self.role, "states:StartExecution", on=[machine_arn(self, names)])
         allow(
             self.role,
             "states:DescribeExecution",

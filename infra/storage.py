@@ -12,7 +12,7 @@ from coordinator.keys import JobKeys
 from coordinator.state.runs import RUN_DAYS
 from infra.grants import input_locations, patterns
 from infra.names import Names
-from infra.options import Options
+from infra.options import Location, Options
 from infra.policies import acknowledge, allow
 
 ABANDONED_UPLOAD_DAYS = 2
@@ -44,6 +44,7 @@ class Storage(Construct):
         )
         self.uploads = options.uploads or self.bucket.bucket_name
         self.inputs = input_locations(job, options, self.bucket.bucket_name)
+        self._probes = Location(self.bucket.bucket_name, self.keys.probe)
 
     # -- grants ----------------------------------------------------------------------------------
 
@@ -64,14 +65,15 @@ class Storage(Construct):
         self._allow_key(role, "kms:GenerateDataKey", "kms:Decrypt")
 
     def allow_finding_inputs(self, role: iam.Role) -> None:
-        """Allow to list the inputs, with their versions."""
-        for bucket, keys in patterns(self.inputs).items():
+        """Allow to list the inputs, and those of probes, with their versions."""
+        for bucket, keys in patterns((*self.inputs, self._probes)).items():
             allow(role, "s3:GetBucketVersioning", on=[_bucket_arn(self, bucket)])
             self._allow_listing(role, bucket, keys, "s3:ListBucket", "s3:ListBucketVersions")
 
-    def allow_reading_inputs(self, role: iam.Role) -> None:
-        """Allow to read the inputs, in the version that the plan has pinned."""
-        for bucket, keys in patterns(self.inputs).items():
+    def allow_reading_inputs(self, role: iam.Role, *, probes: bool = False) -> None:
+        """Allow to read the inputs, in the version that the plan has pinned; those of probes too."""
+        found = (*self.inputs, self._probes) if probes else self.inputs
+        for bucket, keys in patterns(found).items():
             arn = _bucket_arn(self, bucket)
             objects = [f"{arn}/{key}" for key in keys]
             allow(

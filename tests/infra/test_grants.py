@@ -45,7 +45,7 @@ def test_no_action_is_a_wildcard(synthesised: Synthesised, job: str) -> None:
 def test_no_resource_is_wider_than_aws_asks_for(synthesised: Synthesised, job: str) -> None:
     policies = Policies(synthesised.template(job))
     own = {f"{job}/runs/", f"{job}/results/", f"{job}/latest"}
-    own |= {f"{job}/published/", f"{job}/inputs/"}
+    own |= {f"{job}/published/", f"{job}/inputs/", f"{job}/probe/"}
     given = {"busy": {"drop/"}, "guest": {"raw/2026/", "raw/extra/", "new/"}}.get(job, set())
     for role in policies.roles():
         for grant in policies.grants(role):
@@ -213,11 +213,12 @@ def test_work_may_do_exactly_this(synthesised: Synthesised) -> None:
         *to_answer(),
         *(Grant(action, resource) for action in actions for resource in (runs, results)),
         *(
-            Grant(action, f"{BUCKET}/plain/inputs/*")
+            Grant(action, f"{BUCKET}/plain/{folder}/*")
             for action in ("s3:GetObject", "s3:GetObjectVersion")
+            for folder in ("inputs", "probe")
         ),
         Grant("s3:ListBucket", BUCKET, ("plain/*",)),
-        Grant("s3:ListBucket", BUCKET, ("plain/inputs/*",)),
+        Grant("s3:ListBucket", BUCKET, ("plain/inputs/*", "plain/probe/*")),
         Grant("sqs:ChangeMessageVisibility", queue),
     }
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.rules.probing import made_up
 from tests.cloud.account import forget_everything
 from tests.cloud.harness import key_contains
 from tests.cloud.test_faults import aws_error
@@ -109,7 +110,16 @@ def let_everything_happen(cloud: Deployed) -> None:
     answers_are_sent_late(cloud)
     shards_fail_and_crash(cloud)
     a_wave_is_silent(cloud)
+    a_probe_is_run(cloud, "probe-1")
     inputs_have_versions(cloud)
+    a_probe_is_run(cloud, "probe-2")
+
+
+def a_probe_is_run(cloud: Deployed, run_id: str) -> None:
+    for name, body in made_up(2):
+        cloud.put(f"{JOB}/probe/{run_id}/{name}", body)
+    folder = f"s3://{cloud.bucket}/{JOB}/probe/{run_id}/"
+    assert cloud.run({"probe": run_id, "inputs": [folder]}).succeeded
 
 
 def uploads_start_runs(cloud: Deployed) -> None:

@@ -47,6 +47,13 @@ def test_a_local_run_and_its_workers_never_import_aws() -> None:
     assert not {name for name in loaded if name.split(".")[0] in {"boto3", "botocore", "aws_cdk"}}
 
 
+def test_commands_for_aws_leave_cdk_to_the_process_that_needs_it() -> None:
+    """CDK starts a Node of its own when it is imported, and not everybody has one."""
+    loaded = imported_by("import infra.commands, infra.deployment, infra.probe, infra.grants")
+
+    assert not {name for name in loaded if name.split(".")[0] in {"jsii", "aws_cdk"}}
+
+
 def test_a_worker_imports_no_command_line() -> None:
     loaded = imported_by("import coordinator.machine.worker")
 
