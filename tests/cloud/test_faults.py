@@ -296,7 +296,8 @@ def test_a_run_ends_though_an_answer_is_lost_for_good(
     cloud.faults.refuse("states.SendTaskSuccess", error=spent, nth=1)
     assert cloud.run(RUN).succeeded
     assert len(cloud.records.expired_tokens) == 1
-    assert set(cloud.worked_on().values()) == {1}
+    # an inline wave is given up at once, and what it had not done yet is sent again
+    assert max(cloud.worked_on().values()) <= (2 if fan_out == "inline" else 1)
     assert cloud.result("r1") == upper(inputs)
 
 
