@@ -82,6 +82,8 @@ class Job:
         self.map_function: Callable[..., Any] | None = None
         self.combine_function: Callable[[Any, Any], Any] | None = None
         self.reduce_function: Callable[[Any, Any], Any] | None = None
+        self.setup_function: Callable[[], Any] | None = None
+        self._made: list[Any] = []  # what setup gave in this process: copies of the job share it
         self._check_fields()
 
     def __repr__(self) -> str:
@@ -130,6 +132,13 @@ class Job:
         self.reduce_function = function
         return function
 
+    def setup(self, function: _Function) -> _Function:
+        """Declare what every worker process makes once, before its first map: a client, a model.
+        A map with a context finds it there as `context.resource`."""
+        self._check_function(function, "setup", {0})
+        self.setup_function = function
+        return function
+
     # -- what the framework asks -----------------------------------------------------------------
 
     @property
@@ -149,6 +158,12 @@ class Job:
                 "@job.map_batch(size=...) or @job.map_shard."
             )
         return self.map_function
+
+    def resource(self) -> Any:
+        """What setup makes, once in this process; None where there is none to make."""
+        if self.setup_function is not None and not self._made:
+            self._made.append(self.setup_function())
+        return self._made[0] if self._made else None
 
     def check(self) -> Job:
         """Refuse a job whose parts don't fit together; called once its module is imported.

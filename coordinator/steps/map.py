@@ -33,7 +33,8 @@ class Context:
     """What a map with a second parameter learns of its record.
 
     `idempotency_key` is the same for the same record in every attempt of the run: a map that
-    writes elsewhere hands it on, because a record may be mapped more than once.
+    writes elsewhere hands it on, because a record may be mapped more than once. `resource` is what
+    the job's setup has made.
     """
 
     job: str
@@ -41,6 +42,7 @@ class Context:
     shard: str
     key: str
     offset: int
+    resource: Any = None
 
     @property
     def idempotency_key(self) -> str:
@@ -51,6 +53,7 @@ def map_shard(place: Workplace, shard: Shard, attempt: str, guard: Guard) -> Don
     """One attempt at a map shard; what it stopped before becomes children."""
     job, run = place.job, place.run
     reader = job.source.reader(place.inputs, job.limits.record_bytes, run.plans["map"].header)
+    resource = job.resource()
     with MapParts(place, shard.id, attempt) as parts:
         mapped = MapShard(
             job,
@@ -59,7 +62,9 @@ def map_shard(place: Workplace, shard: Shard, attempt: str, guard: Guard) -> Don
             outlet=parts.outlet,
             refuse=parts.refuse,
             guard=guard,
-            context=lambda key, offset: Context(job.name, run.run_id, shard.id, key, offset),
+            context=lambda key, offset: Context(
+                job.name, run.run_id, shard.id, key, offset, resource
+            ),
             insist=place.insist,
         )
         mapped.run()

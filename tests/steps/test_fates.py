@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from coordinator import Refuse, Retry, StopRun
-from coordinator.errors import Fate
+from coordinator import Context, Refuse, Retry, StopRun
+from coordinator.errors import Fate, JobInvalid
 from coordinator.formats.lines import Lines
 from coordinator.job import Job
 from coordinator.limits import Limits
@@ -211,3 +211,55 @@ def test_a_job_ends_its_run_at_once_and_says_why(form: str) -> None:
     with pytest.raises(StopRun, match="the month is closed"):
         run_job(a_job(form, service.call), {"in": "one\nend\n"})
     assert service.calls["end"] == 1
+
+
+# ------------------------------------------------------------------------------------------------
+# Before
+# ------------------------------------------------------------------------------------------------
+
+
+def test_what_setup_makes_is_made_once_a_process_and_found_in_the_context() -> None:
+    made: list[object] = []
+    found: list[object] = []
+    job = Job("job", Lines(), limits=Limits(shard_items=1))
+
+    @job.setup
+    def connect() -> object:
+        made.append(object())
+        return made[-1]
+
+    @job.map
+    def look(line: str, context: Context) -> Iterator[str]:
+        found.append(context.resource)
+        yield line
+
+    run_job(job, {f"in{number}": "a\nb\n" for number in range(5)})
+
+    assert len(made) == 1
+    assert found == made * 10
+
+
+def test_a_setup_that_fails_is_tried_again_with_its_attempt() -> None:
+    made: list[str] = []
+    job = a_job("map_batch", str)
+
+    @job.setup
+    def connect() -> None:
+        made.append("tried")
+        if len(made) == 1:
+            raise ConnectionError("not yet")
+
+    played = Played(job, "one\n")
+    first, second = played.attempt(1), played.attempt(2)
+
+    assert isinstance(first, Again)
+    assert "ConnectionError: not yet" in first.note.reason
+    assert isinstance(second, Answered)
+    assert len(made) == 2
+
+
+def test_a_setup_takes_no_parameter() -> None:
+    with pytest.raises(JobInvalid, match="setup `connect` must take 0 parameter"):
+
+        @Job("job", Lines()).setup
+        def connect(context: Context) -> None: ...
