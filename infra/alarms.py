@@ -34,11 +34,17 @@ THROTTLED_A_PERIOD = 10
 LONGEST_WATCH_HOURS = 7 * 24  # CloudWatch looks back a week at most
 LATE_HOURS = 2  # for a change of the clock, and for a start that is retried
 
+# Alarms that can wait until somebody is at work: the run goes on, or is as it should be.
+TICKETS = frozenset(
+    {"budget-passed", "dead-letters", "long-run", "shards-failing", "shards-waiting", "throttled"}
+)
+
 BAD_ENDS = ("FAILED", "ABORTED", "TIMED_OUT")
 
 
 class Alarms(Construct):
-    """The alarms of a job, and the topic they go to if one is wanted."""
+    """The alarms of a job, and the topic they go to if one is wanted; those that can wait have one of
+    their own, if that is wanted too."""
 
     def __init__(
         self,
@@ -59,6 +65,9 @@ class Alarms(Construct):
         self._options = options
         self._metrics = metrics
         self.topic = self._topic(key)
+        self._tickets = self.topic
+        if options.ticket_topic is not None:
+            self._tickets = sns.Topic.from_topic_arn(self, "Tickets", options.ticket_topic)
         self._watch_runs()
         self._watch_shards(queues)
         if lost is not None:
@@ -229,8 +238,9 @@ class Alarms(Construct):
             evaluation_periods=periods,
             treat_missing_data=missing,
         )
-        if self.topic is not None:
-            alarm.add_alarm_action(actions.SnsAction(self.topic))
+        topic = self._tickets if page in TICKETS else self.topic
+        if topic is not None:
+            alarm.add_alarm_action(actions.SnsAction(topic))
 
 
 def longest_silence_hours(job: Job) -> int | None:

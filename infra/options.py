@@ -22,6 +22,7 @@ INVOCATIONS_A_POLLER = 10
 
 _BUCKET = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$"
 _KEY_ARN = r"^arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:key/[A-Za-z0-9-]+$"
+_TOPIC_ARN = r"^arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:.+$"
 _ADDRESS = re.compile(r"^s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(?P<key>.*)$", re.DOTALL)
 _OWN_OPTION = re.compile(r"^[A-Za-z]+$")  # CDK's own context keys hold a ':', '/' or '@'
 
@@ -84,9 +85,8 @@ class Options(BaseModel):
     reserved: bool = False
     snap_start: bool = False
     tracing: bool = False
-    alarm_topic: str | None = Field(
-        default=None, pattern=r"^arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:.+$"
-    )
+    alarm_topic: str | None = Field(default=None, pattern=_TOPIC_ARN)
+    ticket_topic: str | None = Field(default=None, pattern=_TOPIC_ARN)
     alarm_email: str | None = Field(default=None, pattern=r"^[^@\s]+@[^@\s]+$")
     runbooks: str = "docs/runbooks"
     log_days: int = 30
@@ -194,6 +194,11 @@ def _check_together(options: Options) -> None:
         )
     if options.alarm_topic and options.alarm_email:
         raise InputInvalid("Give the option alarmTopic or alarmEmail, not both.")
+    if options.ticket_topic and not (options.alarm_topic or options.alarm_email):
+        raise InputInvalid(
+            "The option ticketTopic is for what can wait: give alarmTopic or alarmEmail too, for what "
+            "can't."
+        )
 
 
 def _suggestion(name: str, known: list[str]) -> str:

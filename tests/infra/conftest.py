@@ -74,6 +74,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "uploads": "landing",
         "requesterPays": True,
         "alarmTopic": "arn:aws:sns:eu-west-1:123456789012:alarms",
+        "ticketTopic": "arn:aws:sns:eu-west-1:123456789012:tickets",
         "logDays": 90,
     },
     "fast": {"provisionedPollers": "2-20", "snapStart": "true", "reserved": "true"},

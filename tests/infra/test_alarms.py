@@ -118,9 +118,15 @@ def test_what_each_alarm_watches_and_when_it_rings(synthesised: Synthesised) -> 
 
 def test_every_alarm_rings_at_its_topic(synthesised: Synthesised) -> None:
     (topic,) = synthesised.resources("busy", "AWS::SNS::Topic")
-    for job, target in (("busy", {"Ref": topic}), ("guest", OPTIONAL_TOPIC)):
+    waits = {"dead-letters", "long-run", "shards-failing", "shards-waiting", "throttled"}
+    for job, page, ticket in (
+        ("busy", {"Ref": topic}, {"Ref": topic}),
+        ("guest", OPTIONAL_TOPIC, OPTIONAL_TOPIC.replace(":alarms", ":tickets")),
+    ):
         for alarm in synthesised.resources(job, ALARM).values():
-            assert alarm["AlarmActions"] == [target]
+            name = alarm["AlarmName"].removeprefix(f"fanfold-{job}-")
+            wanted = ticket if name in waits or name == "budget-passed" else page
+            assert alarm["AlarmActions"] == [wanted], name
             assert alarm.get("ActionsEnabled", True) is True
 
 

@@ -112,6 +112,7 @@ def test_two_jobs_of_one_name_are_refused() -> None:
         ({"provisionedPollers": "9-x"}, "provisionedPollers"),
         ({"alarmTopic": "alarms"}, "alarmTopic is 'alarms'"),
         ({"alarmTopic": "arn:aws:sns:eu-west-1:123456789012:a", "alarmEmail": "a@b"}, "not both"),
+        ({"ticketTopic": "arn:aws:sns:eu-west-1:123456789012:a"}, "give alarmTopic or alarmEmail"),
         ({"bucket": "shared", "versioned": True}, "yourself"),
         ({"bucket": "shared", "kms": "new"}, "the ARN of its key"),
     ],
