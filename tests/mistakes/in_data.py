@@ -178,7 +178,7 @@ MISTAKES = (
         TABLE,
         "                self.values.tagged = True  # scatter",
         "                pass  # scatter",
-        ("tests/shuffle/test_scatter.py::test_numbers_of_any_size_cross_beside_small_ones",),
+        ("tests/shuffle/test_table.py::test_what_map_yields_and_plain_json_cannot_tell_is_told",),
     ),
     Mistake(
         "of what a record yields the last pair alone is looked at when it is taken",

@@ -65,7 +65,7 @@ MISTAKES = (
         "fresh=verdict.answer.attempt == attempt",
         "fresh=True",
         (
-            "tests/cloud/test_messages.py::test_a_long_shard_sees_what_its_container_does_not_know_yet",
+            "tests/cloud/test_handlers.py::test_what_became_of_a_shard_is_logged_once_with_its_counts",
         ),
     ),
     Mistake(
