@@ -166,7 +166,7 @@ class Table:
         else:
             weights = [self.values.weigh(value) for value in values if type(value) not in FIXED]
             if self.combine is not None and not all(map(is_decimal, values)):
-                self.values.tagged = True  # scatter does not look at the numbers that it sums up
+                self.values.tagged = True  # who gave them may not have looked
         self.weight += sum(weights)
         self.heaviest = max(self.heaviest, max(weights, default=0))
 

@@ -176,8 +176,8 @@ MISTAKES = (
     Mistake(
         "a long integer that is summed up is written in decimal",
         TABLE,
-        "                self.values.tagged = True  # scatter",
-        "                pass  # scatter",
+        "                self.values.tagged = True  # who",
+        "                pass  # who",
         ("tests/shuffle/test_table.py::test_what_map_yields_and_plain_json_cannot_tell_is_told",),
     ),
     Mistake(
