@@ -120,7 +120,7 @@ def test_every_command_ends_as_the_page_says(shell: Shell) -> None:
     table = rows_below("command")
     assert {name.strip("`") for name in table} == {
         *CASES,
-        "deploy`, `grants`, `diff`, `destroy`, `bootstrap",
+        "deploy`, `probe`, `grants`, `diff`, `destroy`, `bootstrap",
     }
 
     found = {
