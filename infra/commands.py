@@ -167,6 +167,7 @@ def bootstrap(
     from infra.deployment import account_of
     from infra.settings import read_settings
 
+    toolchain.check_installed()
     given = {
         "--cloudformation-execution-policies": ",".join(execution_policy or ()),
         "--custom-permissions-boundary": boundary,
@@ -188,6 +189,7 @@ def _prepare(
 ) -> Deployment:
     from infra.deployment import prepare
 
+    toolchain.check_installed()
     return prepare(
         job,
         jobs=jobs,

