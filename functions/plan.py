@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from coordinator.errors import RunBusy, StoreUnavailable, Superseded
 from coordinator.ids import new_draft
 from coordinator.model import RunRecord
-from coordinator.rules.probing import PROBE, probe_of
+from coordinator.rules.probing import asks_for_probe, probe_of
 from coordinator.rules.starts import Started
 from coordinator.steps.plan import plan, start
 from coordinator.store.s3.requests import trouble_of
@@ -68,7 +68,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
 def _claim(execution: dict[str, Any]) -> RunRecord:
     """The run of this execution: begun, gone on with, or taken over."""
     job, event = loaded_job().job, execution["Input"]
-    if isinstance(event, dict) and PROBE in event:
+    if asks_for_probe(event):
         job = probe_of(job)
     trigger = Started(
         event=event,

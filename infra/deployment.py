@@ -60,10 +60,11 @@ class Deployment:
         read_names(dict.fromkeys(drop))
         lost = sorted({*standing.options} - {*given_options(self.options)} - {*drop})
         if lost:
+            them = "it" if len(lost) == 1 else "them"
             raise InputInvalid(
                 f"{self.stack} was deployed with {' and '.join(lost)}, which this deployment does not "
-                f"give: put {'it' if len(lost) == 1 else 'them'} into fanfold.toml, give "
-                f"{'it' if len(lost) == 1 else 'them'} with -c, or leave out what --drop names."
+                f"give: put {them} into fanfold.toml, give {them} with -c, or leave out what --drop "
+                "names."
             )
 
     def check_buckets(self) -> None:

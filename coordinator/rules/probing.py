@@ -45,6 +45,11 @@ def probe_of(job: Job) -> Job:
     return probe
 
 
+def asks_for_probe(event: object) -> bool:
+    """Whether an execution's input asks for a probe."""
+    return isinstance(event, dict) and PROBE in event
+
+
 def is_probe(run: RunRecord) -> bool:
     """Whether a run is a probe."""
     return run.source_key == PROBE

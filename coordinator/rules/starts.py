@@ -26,7 +26,7 @@ from coordinator.ids import (
 from coordinator.keys import check_run_id
 from coordinator.limits import Limits
 from coordinator.model import RunRecord
-from coordinator.rules.probing import PROBE
+from coordinator.rules.probing import PROBE, asks_for_probe
 from coordinator.rules.transport import MAP_ITEMS
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -179,7 +179,7 @@ def understand(trigger: Started, *, find: Find, standing: Standing) -> Start:
         )
     if event.get("detail-type") == "Object Created":
         start = _uploaded(event, find)
-    elif PROBE in event:
+    elif asks_for_probe(event):
         start = _probe(event, trigger)
     elif "schedule" in event:
         start = _scheduled(event, trigger.usual_inputs)

@@ -97,11 +97,12 @@ class Bundler:
         code = {**dependencies, **self._own()}
         check_imports(loaded.path, code)
         files = {**code, **files_of_job(loaded)}
-        check_size(job.name, files)
+        size = check_size(job.name, files)
         compiled = self._compiler.bytecode(code)
-        uncompiled = compiled.left_out
-        if size_of({**files, **compiled.files}) <= MOST_BYTES:
+        uncompiled, more = compiled.left_out, size_of(compiled.files)
+        if size + more <= MOST_BYTES:
             files.update(compiled.files)
+            size += more
         else:
             uncompiled = f"{job.name}: bytecode would not fit"
         digest = digest_of(files)
@@ -116,7 +117,7 @@ class Bundler:
             self._forget_old()
         _check_unchanged(loaded)
         path.touch()
-        return Bundle(path, digest, size_of(files), uncompiled)
+        return Bundle(path, digest, size, uncompiled)
 
     def _forget_old(self) -> None:
         """Keep the bundles used last."""
