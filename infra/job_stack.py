@@ -21,7 +21,8 @@ from infra.triggers import Triggers
 
 
 class JobStack(Stack):
-    """Everything that one job needs on AWS, and nothing that costs anything while idle.
+    """Everything that one job needs on AWS; idle, it costs a dashboard, a few alarms, and a key if
+    it has one.
 
     Args:
         job: in its stage.
